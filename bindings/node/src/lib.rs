@@ -1,0 +1,1 @@
+//! Node SDK; empty until its own issue.

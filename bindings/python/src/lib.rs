@@ -1,0 +1,1 @@
+//! Python SDK; empty until its own issue.

@@ -1,0 +1,1 @@
+//! Money: amounts, contributions, journal and their store.

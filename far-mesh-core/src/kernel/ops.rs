@@ -1,0 +1,207 @@
+//! What a backend must do beyond burn: few, whole operations, each batch-invariant.
+//!
+//! Invariant: a row of any result has the same bits whatever other rows are in the call.
+
+use std::fmt;
+
+use burn::tensor::{Tensor, backend::Backend};
+
+/// A burn backend that can run our models.
+pub trait FarBackend: KernelOps {}
+impl<B: KernelOps> FarBackend for B {}
+
+/// The operations a model needs that burn has not, or not fast enough.
+pub trait KernelOps: Backend {
+    /// A weight `[n, k]` in the layout of this backend's kernel. Cloning shares it.
+    type Packed: Clone + fmt::Debug + Send + Sync;
+    /// Keys and values of a span in pages of [`KernelOps::PAGE_TOKENS`] positions.
+    type Cache: fmt::Debug + Send;
+    /// Positions in a page.
+    const PAGE_TOKENS: usize;
+
+    /// Brings a matrix into the kernel's layout.
+    ///
+    /// # Errors
+    /// [`PackError`] when the format has no kernel here or the bytes do not fit the shape.
+    fn pack(matrix: RawMatrix<'_>, device: &Self::Device) -> Result<Self::Packed, PackError>;
+
+    /// Bytes the weight takes on the device.
+    fn packed_bytes(weight: &Self::Packed) -> usize;
+
+    /// # Shapes
+    /// `x [t, k]` f32 times `weight [n, k]` transposed is `[t, n]`.
+    fn linear(x: Tensor<Self, 2>, weight: &Self::Packed) -> Tensor<Self, 2>;
+
+    /// Rows of a weight, dequantized: the embedding of token ids.
+    ///
+    /// # Shapes
+    /// `[ids.len(), k]`. Every id must be less than `n`; the caller checks.
+    fn embed(weight: &Self::Packed, ids: &[u32], device: &Self::Device) -> Tensor<Self, 2>;
+
+    /// Root mean square norm (Zhang & Sennrich 2019) of each row, times `weight [k]`.
+    fn rms_norm(x: &Tensor<Self, 2>, weight: &Tensor<Self, 1>, eps: f32) -> Tensor<Self, 2>;
+
+    /// `sum = x + delta`, and its norm: the residual connection and the norm after it.
+    fn add_rms_norm(
+        x: Tensor<Self, 2>,
+        delta: Tensor<Self, 2>,
+        weight: &Tensor<Self, 1>,
+        eps: f32,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>);
+
+    /// `silu(gate) * up`.
+    ///
+    /// # Shapes
+    /// `gate_up [t, 2 * f]`, gate first, to `[t, f]`.
+    fn silu_mul(gate_up: Tensor<Self, 2>) -> Tensor<Self, 2>;
+
+    /// Room for `pages` pages of `layers` layers; memory is touched only when written.
+    fn cache(layers: usize, pages: usize, shape: AttentionShape, device: &Self::Device) -> Self::Cache;
+
+    /// Bytes the cache takes when every page is in use.
+    fn cache_bytes(cache: &Self::Cache) -> usize;
+
+    /// Rotates queries and keys, stores keys and values in the cache and attends.
+    ///
+    /// Position of row `i` of a sequence is `position + i`; it sees the positions up to its own.
+    /// Rotary embedding pairs element `i` with `i + head_dim / 2` (the half-split form of Hugging Face models).
+    ///
+    /// # Shapes
+    /// `qkv [t, (heads + 2 * kv_heads) * head_dim]`, queries first, then keys, then values, rows as in `sequences`;
+    /// the result is `[t, heads * head_dim]`.
+    fn attention(
+        qkv: Tensor<Self, 2>,
+        cache: &mut Self::Cache,
+        layer: usize,
+        rope: &RopeTable,
+        sequences: &[Sequence<'_>],
+    ) -> Tensor<Self, 2>;
+}
+
+/// Heads of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads, a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a head, even.
+    pub head_dim: usize,
+}
+
+/// Rows of a batch that belong to one session, at consecutive positions.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// Number of rows.
+    pub rows: usize,
+    /// Position of the first.
+    pub position: usize,
+    /// Pages of the session, in order of position; enough for `position + rows`.
+    pub pages: &'a [u32],
+}
+
+/// Cosines and sines of the rotary embedding (Su et al. 2021), computed once for all positions in f64 and rounded.
+#[derive(Clone, Debug)]
+pub struct RopeTable {
+    /// `[positions, head_dim / 2]`.
+    pub cos: Vec<f32>,
+    /// `[positions, head_dim / 2]`.
+    pub sin: Vec<f32>,
+    /// Elements of a head.
+    pub head_dim: usize,
+}
+
+/// A matrix as it stands in a file: rows of blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct RawMatrix<'a> {
+    /// Encoding of the rows.
+    pub format: Format,
+    /// Rows (outputs).
+    pub n: usize,
+    /// Columns (inputs).
+    pub k: usize,
+    /// `n * k` elements.
+    pub bytes: &'a [u8],
+}
+
+/// Encoding of a tensor's elements, as GGML defines it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Format {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    BF16,
+    /// Blocks of 32: f16 scale, 4-bit values minus 8.
+    Q4_0,
+    /// Blocks of 32: f16 scale and minimum, 4-bit values.
+    Q4_1,
+    /// Blocks of 32: f16 scale, int8 values.
+    Q8_0,
+}
+
+/// Why a matrix cannot be packed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// The kernel has no path for it.
+    #[error("no kernel for a {format:?} matrix of [{n}, {k}]: {reason}")]
+    Unsupported {
+        /// Encoding.
+        format: Format,
+        /// Rows.
+        n: usize,
+        /// Columns.
+        k: usize,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The bytes do not fit the shape.
+    #[error("a {format:?} matrix of [{n}, {k}] needs {want} bytes, has {got}")]
+    Length {
+        /// Encoding.
+        format: Format,
+        /// Rows.
+        n: usize,
+        /// Columns.
+        k: usize,
+        /// Bytes present.
+        got: usize,
+        /// Bytes needed.
+        want: usize,
+    },
+}
+
+impl Format {
+    /// Elements of a block and its bytes.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::BF16 => (1, 2),
+            Self::Q4_0 => (32, 18),
+            Self::Q4_1 => (32, 20),
+            Self::Q8_0 => (32, 34),
+        }
+    }
+
+    /// Bytes of `elements` elements; `None` when they do not fill whole blocks or overflow.
+    pub fn bytes(self, elements: usize) -> Option<usize> {
+        let (per_block, bytes) = self.block();
+        elements.is_multiple_of(per_block).then(|| (elements / per_block).checked_mul(bytes)).flatten()
+    }
+
+    /// The encoding with this number in a GGUF file.
+    pub fn from_ggml(number: u32) -> Option<Self> {
+        Some(match number {
+            0 => Self::F32,
+            1 => Self::F16,
+            2 => Self::Q4_0,
+            3 => Self::Q4_1,
+            8 => Self::Q8_0,
+            30 => Self::BF16,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! Decoder models: file formats, configuration and the forward pass, generic over the backend.

@@ -1,0 +1,3 @@
+//! The binary `far-mesh`.
+
+fn main() {}
