@@ -1,0 +1,286 @@
+//! What a model is: widths, heads, layers, read from a file's metadata and checked against its tensors.
+
+use super::gguf::{self, GgufError, MetadataError, TensorInfo, Value};
+use crate::{
+    id::Span,
+    kernel::AttentionShape,
+    limits::{MAX_HIDDEN, MAX_LAYERS},
+};
+
+/// Architectures this version runs, as GGUF names them.
+pub const ARCHITECTURES: &[&str] = &["llama"];
+
+/// Greatest vocabulary: the largest in use has 262 thousand tokens.
+const MAX_VOCABULARY: u64 = 1 << 20;
+
+/// Greatest width of a feed-forward layer (Llama 3.1 405B has 53248).
+const MAX_FEED_FORWARD: u64 = 1 << 18;
+
+/// Greatest context: 16 million positions, more than any model has.
+const MAX_CONTEXT: u64 = 1 << 24;
+
+/// The tensors of a block, `blk.N.` before and `.weight` after.
+const BLOCK_TENSORS: [&str; 9] =
+    ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"];
+
+/// A model's shape.
+///
+/// Invariant: within [`crate::limits`], `heads` a multiple of `kv_heads`, `head_dim` even, and every tensor the model
+/// needs is in the file with the shape that follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The file's own name for the model, or its architecture's.
+    pub name: String,
+    /// Architecture, one of [`ARCHITECTURES`].
+    pub architecture: String,
+    /// Decoder layers.
+    pub layers: u32,
+    /// Width of the hidden state.
+    pub hidden: usize,
+    /// Query heads, key-value heads and their width.
+    pub attention: AttentionShape,
+    /// Width of the feed-forward layer.
+    pub feed_forward: usize,
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// Term that keeps the norm's root from zero.
+    pub norm_eps: f32,
+    /// Base of the rotary embedding's wave lengths.
+    pub rope_theta: f32,
+    /// Positions the model was made for.
+    pub context_tokens: u32,
+    /// The output matrix is the embedding.
+    pub tied_head: bool,
+    span: Span,
+}
+
+/// Why a file's metadata does not describe a model we run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An architecture without an implementation.
+    #[error("architecture {found:?} is not served; {served:?} are", served = ARCHITECTURES)]
+    Architecture {
+        /// The file's architecture.
+        found: String,
+    },
+    /// An entry is missing or of the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// A tensor is missing or unreadable.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A number no model has.
+    #[error("{key} is {found}, must be {want}")]
+    Value {
+        /// The entry.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        want: String,
+    },
+    /// A tensor's shape contradicts the metadata.
+    #[error("tensor {tensor:?} has shape {found:?}, the metadata make it {want:?}: the file is damaged")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its dimensions.
+        found: Vec<u64>,
+        /// What they should be.
+        want: Vec<u64>,
+    },
+    /// Something that would change the result and is not implemented.
+    #[error("the model has {0}, which this version does not apply; running it without would be wrong")]
+    NotApplied(String),
+}
+
+impl ModelConfig {
+    /// Reads and checks the metadata of a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says which entry or tensor does not fit.
+    pub fn from_gguf(file: &gguf::File) -> Result<Self, ConfigError> {
+        let metadata = file.metadata();
+        let architecture = metadata.str("general.architecture")?;
+        if !ARCHITECTURES.contains(&architecture) {
+            return Err(ConfigError::Architecture { found: architecture.to_owned() });
+        }
+        let entries = Entries { file, architecture };
+        entries.refuse_what_is_not_applied()?;
+
+        let hidden = entries.number("embedding_length", MAX_HIDDEN as u64)? as usize;
+        let heads = entries.number("attention.head_count", MAX_HIDDEN as u64)? as usize;
+        let kv_heads = match entries.has("attention.head_count_kv") {
+            true => entries.number("attention.head_count_kv", heads as u64)? as usize,
+            false => heads,
+        };
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(entries.bad("attention.head_count_kv", kv_heads, format!("a divisor of the {heads} heads")));
+        }
+        let head_dim = entries.head_dim(hidden, heads)?;
+        let vocabulary = match file.tensor("token_embd.weight")?.dims.as_slice() {
+            &[_, rows] if rows <= MAX_VOCABULARY => rows as usize,
+            other => {
+                return Err(ConfigError::Shape {
+                    tensor: "token_embd.weight".into(),
+                    found: other.to_vec(),
+                    want: vec![hidden as u64, MAX_VOCABULARY],
+                });
+            }
+        };
+        let layers = entries.number("block_count", MAX_LAYERS.into())? as u32;
+        let config = Self {
+            name: metadata.str("general.name").unwrap_or(architecture).to_owned(),
+            architecture: architecture.to_owned(),
+            layers,
+            hidden,
+            attention: AttentionShape { heads, kv_heads, head_dim },
+            feed_forward: entries.number("feed_forward_length", MAX_FEED_FORWARD)? as usize,
+            vocabulary,
+            norm_eps: entries.float("attention.layer_norm_rms_epsilon", None)?,
+            rope_theta: entries.float("rope.freq_base", Some(10_000.0))?,
+            context_tokens: entries.number("context_length", MAX_CONTEXT)? as u32,
+            tied_head: file.find("output.weight").is_none(),
+            span: Span::new(0, layers).map_err(|error| entries.bad("block_count", layers, error.to_string()))?,
+        };
+        config.check_tensors(file)?;
+        Ok(config)
+    }
+
+    /// All layers.
+    pub fn all_layers(&self) -> Span {
+        self.span
+    }
+
+    /// Name of a weight of a block.
+    pub(super) fn block_tensor(layer: u32, part: &str) -> String {
+        format!("blk.{layer}.{part}.weight")
+    }
+
+    /// The tensors of a layer.
+    pub(crate) fn block_tensors(layer: u32) -> impl Iterator<Item = String> {
+        BLOCK_TENSORS.iter().map(move |part| Self::block_tensor(layer, part))
+    }
+
+    /// Holds every tensor against the shape that follows from the metadata, and refuses tensors nobody would read.
+    fn check_tensors(&self, file: &gguf::File) -> Result<(), ConfigError> {
+        let AttentionShape { heads, kv_heads, head_dim } = self.attention;
+        let (hidden, ff) = (self.hidden as u64, self.feed_forward as u64);
+        let (queries, keys) = ((heads * head_dim) as u64, (kv_heads * head_dim) as u64);
+        let mut expected = vec![
+            ("token_embd.weight".to_owned(), vec![hidden, self.vocabulary as u64]),
+            ("output_norm.weight".to_owned(), vec![hidden]),
+        ];
+        if !self.tied_head {
+            expected.push(("output.weight".to_owned(), vec![hidden, self.vocabulary as u64]));
+        }
+        for layer in 0..self.layers {
+            expected.extend(BLOCK_TENSORS.iter().map(|&part| {
+                let dims = match part {
+                    "attn_q" => vec![hidden, queries],
+                    "attn_k" | "attn_v" => vec![hidden, keys],
+                    "attn_output" => vec![queries, hidden],
+                    "ffn_gate" | "ffn_up" => vec![hidden, ff],
+                    "ffn_down" => vec![ff, hidden],
+                    _ => vec![hidden],
+                };
+                (Self::block_tensor(layer, part), dims)
+            }));
+        }
+        for (name, want) in &expected {
+            let TensorInfo { dims, .. } = file.tensor(name)?;
+            if dims != want {
+                return Err(ConfigError::Shape { tensor: name.clone(), found: dims.clone(), want: want.clone() });
+            }
+        }
+        // Every expected tensor is there and names are unique, so a longer table has a tensor that nobody would read.
+        if file.tensors().len() > expected.len() {
+            let known: std::collections::HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+            if let Some(extra) = file.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
+                return Err(ConfigError::NotApplied(format!("a tensor {:?}", extra.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Entries under an architecture's prefix.
+struct Entries<'a> {
+    file: &'a gguf::File,
+    architecture: &'a str,
+}
+
+impl Entries<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.file.metadata().has(&self.key(name))
+    }
+
+    fn bad(&self, name: &str, found: impl ToString, want: impl Into<String>) -> ConfigError {
+        ConfigError::Value { key: self.key(name), found: found.to_string(), want: want.into() }
+    }
+
+    fn number(&self, name: &str, most: u64) -> Result<u64, ConfigError> {
+        match self.file.metadata().u64(&self.key(name))? {
+            number if (1..=most).contains(&number) => Ok(number),
+            number => Err(self.bad(name, number, format!("1 to {most}"))),
+        }
+    }
+
+    fn float(&self, name: &str, default: Option<f32>) -> Result<f32, ConfigError> {
+        let number = match default {
+            Some(default) if !self.has(name) => default,
+            _ => self.file.metadata().f32(&self.key(name))?,
+        };
+        match number.is_finite() && number > 0.0 {
+            true => Ok(number),
+            false => Err(self.bad(name, number, "positive and finite")),
+        }
+    }
+
+    /// Width of a head: all of it is rotated, keys and values have the same.
+    fn head_dim(&self, hidden: usize, heads: usize) -> Result<usize, ConfigError> {
+        let head_dim = match self.has("attention.key_length") {
+            true => self.number("attention.key_length", MAX_HIDDEN as u64)? as usize,
+            false if hidden.is_multiple_of(heads) => hidden / heads,
+            false => return Err(self.bad("attention.head_count", heads, format!("a divisor of the width {hidden}"))),
+        };
+        for name in ["attention.value_length", "rope.dimension_count"] {
+            if self.has(name) && self.number(name, u64::MAX)? as usize != head_dim {
+                return Err(self.bad(name, self.number(name, u64::MAX)?, format!("the width of a head, {head_dim}")));
+            }
+        }
+        match head_dim.is_multiple_of(2) && heads * head_dim <= 4 * MAX_HIDDEN {
+            true => Ok(head_dim),
+            false => Err(self.bad("attention.key_length", head_dim, "even and within the limits")),
+        }
+    }
+
+    fn refuse_what_is_not_applied(&self) -> Result<(), ConfigError> {
+        let text = |name| self.file.metadata().str(&self.key(name)).unwrap_or_default();
+        if !matches!(text("rope.scaling.type"), "" | "none") {
+            return Err(ConfigError::NotApplied(format!("rope scaling {:?}", text("rope.scaling.type"))));
+        }
+        for name in ["expert_count", "attention.sliding_window"] {
+            if let Some(value @ (Value::Unsigned(1..) | Value::Signed(1..))) = self.file.metadata().get(&self.key(name))
+            {
+                return Err(ConfigError::NotApplied(format!("{name} {value:?}")));
+            }
+        }
+        match self.file.metadata().get(&self.key("rope.scaling.factor")) {
+            None => {}
+            Some(Value::Float(factor)) if [0.0, 1.0].contains(factor) => {}
+            Some(factor) => return Err(ConfigError::NotApplied(format!("rope scaling by {factor:?}"))),
+        }
+        for name in ["attention.scale", "attention.max_alibi_bias", "attention.clamp_kqv", "rope.scale_linear"] {
+            if self.has(name) {
+                return Err(ConfigError::NotApplied(format!("{name} set")));
+            }
+        }
+        Ok(())
+    }
+}

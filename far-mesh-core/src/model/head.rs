@@ -1,0 +1,26 @@
+//! From last hidden states to logits.
+
+use burn::tensor::Tensor;
+
+use super::{linear::Linear, norm::RmsNorm};
+use crate::kernel::FarBackend;
+
+/// Final norm and output matrix.
+#[derive(Clone, Debug)]
+pub struct Head<B: FarBackend> {
+    pub(super) norm: RmsNorm<B>,
+    pub(super) output: Linear<B>,
+}
+
+impl<B: FarBackend> Head<B> {
+    /// # Shapes
+    /// `x [t, hidden]` f32 to logits `[t, vocabulary]` f32.
+    pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.output.forward(self.norm.forward(&x))
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        self.norm.bytes() + self.output.bytes()
+    }
+}
