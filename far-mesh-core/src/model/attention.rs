@@ -29,9 +29,4 @@ impl<B: FarBackend> Attention<B> {
         let qkv = self.qkv.forward(x);
         self.output.forward(<B as KernelOps>::attention(qkv, cache, layer, rope, sequences))
     }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.qkv.bytes() + self.output.bytes()
-    }
 }

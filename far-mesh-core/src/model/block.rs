@@ -34,9 +34,4 @@ impl<B: FarBackend> Block<B> {
         let delta = self.mlp.forward(normed);
         (x, delta)
     }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.attention_norm.bytes() + self.attention.bytes() + self.mlp_norm.bytes() + self.mlp.bytes()
-    }
 }

@@ -18,9 +18,4 @@ impl<B: FarBackend> Head<B> {
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         self.output.forward(self.norm.forward(&x))
     }
-
-    /// Bytes on the device.
-    pub fn bytes(&self) -> usize {
-        self.norm.bytes() + self.output.bytes()
-    }
 }

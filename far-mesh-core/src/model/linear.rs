@@ -26,9 +26,4 @@ impl<B: FarBackend> Linear<B> {
             parts => Tensor::cat(parts.iter().map(|part| <B as KernelOps>::linear(x.clone(), part)).collect(), 1),
         }
     }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(B::packed_bytes).sum()
-    }
 }

@@ -66,6 +66,7 @@ pub struct Loader<'a, B: FarBackend> {
     precision: Precision,
     device: B::Device,
     embedding: Option<B::Packed>,
+    device_bytes: usize,
     /// Bytes of the matrix that is being loaded; one buffer for all of them.
     raw: Vec<u8>,
     progress: &'a mut dyn FnMut(u64),
@@ -80,7 +81,7 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         device: B::Device,
         progress: &'a mut dyn FnMut(u64),
     ) -> Self {
-        Self { file, config, precision, device, embedding: None, raw: Vec::new(), progress }
+        Self { file, config, precision, device, embedding: None, device_bytes: 0, raw: Vec::new(), progress }
     }
 
     /// The layers of `span`, with the embedding where it starts at 0. `positions` bounds the rotary table.
@@ -109,6 +110,11 @@ impl<'a, B: FarBackend> Loader<'a, B> {
             false => self.matrix("output.weight")?,
         };
         Ok(Head { norm, output: Linear::new(output, vec![]) })
+    }
+
+    /// Bytes of weights brought to the device so far; what parts share counts once.
+    pub fn device_bytes(&self) -> usize {
+        self.device_bytes
     }
 
     fn block(&mut self, layer: u32) -> Result<Block<B>, ModelError> {
@@ -192,7 +198,10 @@ impl<'a, B: FarBackend> Loader<'a, B> {
                 RawMatrix { format: Format::F32, n, k, bytes: &dense }
             }
         };
-        B::pack(matrix, &self.device).map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })
+        let packed =
+            B::pack(matrix, &self.device).map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })?;
+        self.device_bytes += B::packed_bytes(&packed);
+        Ok(packed)
     }
 
     fn norm(&mut self, name: &str) -> Result<RmsNorm<B>, ModelError> {
@@ -203,6 +212,7 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         let mut values = Vec::new();
         dequantize(format, &self.raw, &mut values);
         let length = values.len();
+        self.device_bytes += size_of_val(values.as_slice());
         let weight = Tensor::from_data(TensorData::new(values, [length]), &self.device);
         Ok(RmsNorm { weight, eps: self.config.norm_eps })
     }

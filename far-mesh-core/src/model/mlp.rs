@@ -19,9 +19,4 @@ impl<B: FarBackend> Mlp<B> {
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         self.down.forward(B::silu_mul(self.gate_up.forward(x)))
     }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.gate_up.bytes() + self.down.bytes()
-    }
 }

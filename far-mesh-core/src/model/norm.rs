@@ -25,9 +25,4 @@ impl<B: FarBackend> RmsNorm<B> {
     pub(super) fn forward_residual(&self, x: Tensor<B, 2>, delta: Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>) {
         B::add_rms_norm(x, delta, &self.weight, self.eps)
     }
-
-    /// Bytes on the device.
-    pub(super) fn bytes(&self) -> usize {
-        self.weight.dims()[0] * size_of::<f32>()
-    }
 }

@@ -66,9 +66,4 @@ impl<B: FarBackend> SpanModel<B> {
             None => x,
         }
     }
-
-    /// Bytes of weights on the device.
-    pub fn bytes(&self) -> usize {
-        self.embedding.as_ref().map_or(0, B::packed_bytes) + self.blocks.iter().map(Block::bytes).sum::<usize>()
-    }
 }

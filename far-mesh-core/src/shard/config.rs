@@ -1,0 +1,111 @@
+//! What a shard is made of and what it says about itself.
+
+use std::path::PathBuf;
+
+use crate::{
+    activation::Dtype,
+    id::{ModelHash, Span},
+    kernel::Isa,
+    model::{ConfigError, ModelError, Precision, gguf::GgufError},
+};
+
+/// How to load a shard.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The model file.
+    pub model: PathBuf,
+    /// Its hash, from [`crate::model::model_hash`].
+    pub hash: ModelHash,
+    /// The layers to serve; `None` for a head alone.
+    pub span: Option<Span>,
+    /// Whether to load the final norm and the output matrix.
+    pub head: bool,
+    /// What the weights become.
+    pub precision: Precision,
+    /// Threads that compute, at least 1.
+    pub threads: usize,
+    /// Positions that all sessions together may hold; rounded up to whole pages. Room is taken as it is used.
+    pub arena_tokens: usize,
+    /// Instruction set to compute with instead of the machine's best: for tests that all give the same bits.
+    pub isa: Option<Isa>,
+}
+
+/// What a loaded shard is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Info {
+    /// The model's hash.
+    pub hash: ModelHash,
+    /// The model's own name.
+    pub name: String,
+    /// The layers served; `None` for a head alone.
+    pub span: Option<Span>,
+    /// Layers of the whole model.
+    pub layers: u32,
+    /// Width of the hidden state.
+    pub hidden: usize,
+    /// Tokens the model tells apart.
+    pub vocab: usize,
+    /// Positions the model was made for.
+    pub context_tokens: u32,
+    /// Type of the activations that go in and come out.
+    pub dtype: Dtype,
+    /// Shards of the same class give the same bits: device family, arithmetic and version of the kernels.
+    pub kernel_class: String,
+    /// Bytes of weights on the device.
+    pub packed_bytes: usize,
+    /// Bytes of the key-value arena when all of it is in use.
+    pub arena_bytes: usize,
+    /// Positions the arena holds.
+    pub arena_tokens: usize,
+}
+
+/// Why a shard cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file is unreadable or damaged.
+    #[error("cannot load {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: GgufError,
+    },
+    /// The model cannot be served.
+    #[error("cannot load {}: {source}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: ModelError,
+    },
+    /// Neither layers nor head.
+    #[error("nothing to load: give a span of layers, the head, or both")]
+    Nothing,
+    /// No thread to compute with.
+    #[error("0 threads cannot compute: give at least 1")]
+    Threads,
+    /// The arena is empty or absurd.
+    #[error("an arena of {tokens} tokens is out of bounds: give 1 to {most}")]
+    Arena {
+        /// What was asked for.
+        tokens: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// The system gave no thread.
+    #[error("cannot start the worker thread: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+impl LoadError {
+    pub(super) fn model(path: &std::path::Path, source: impl Into<ModelError>) -> Self {
+        Self::Model { path: path.to_path_buf(), source: source.into() }
+    }
+
+    pub(super) fn config(path: &std::path::Path, source: ConfigError) -> Self {
+        Self::model(path, source)
+    }
+}

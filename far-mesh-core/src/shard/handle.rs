@@ -1,0 +1,234 @@
+//! A loaded shard: what others hold of the worker.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use burn_flex::{Flex, FlexDevice};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    config::{Config, Info, LoadError},
+    engine::{Engine, ModelEngine},
+    local_head::LocalHead,
+    local_hop::LocalHop,
+    pages::Arena,
+    worker::{self, COMMANDS, Command},
+};
+use crate::{
+    activation::Dtype,
+    id::Span,
+    kernel::{FarBackend, Isa, KernelOps, Pool, kernel_class},
+    model::{Loader, ModelConfig, Precision, gguf},
+};
+
+/// Most positions of an arena: 16 million, more than any machine has memory for.
+const MAX_ARENA_TOKENS: usize = 1 << 24;
+
+/// A span, a head or both, on a device. Dropping it ends the worker after the forward that is running.
+pub struct Shard {
+    info: Arc<Info>,
+    arena: Arena,
+    hop: Option<Arc<LocalHop>>,
+    head: Option<Arc<LocalHead>>,
+    commands: mpsc::Sender<Command>,
+    abandon: Arc<AtomicBool>,
+    worker: Mutex<Option<Worker>>,
+}
+
+struct Worker {
+    thread: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Shard {
+    /// Loads a shard on the CPU and starts its worker. Reads for as long as the disk takes: call it where blocking is
+    /// allowed. `progress` hears bytes of tensors read and bytes in all.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what to change.
+    pub fn load(config: Config, progress: &mut dyn FnMut(u64, u64)) -> Result<Self, LoadError> {
+        if config.threads == 0 {
+            return Err(LoadError::Threads);
+        }
+        let pool = Pool::new(config.threads);
+        let (engine, info) = {
+            let _threads = pool.install();
+            load_engine::<Flex>(&config, FlexDevice, progress)?
+        };
+        let page_tokens = <Flex as KernelOps>::PAGE_TOKENS;
+        let arena = Arena::new((info.arena_tokens / page_tokens) as u32, page_tokens);
+        Self::start(Box::new(engine), info, config.head, arena, config.isa, pool)
+    }
+
+    fn start(
+        mut engine: Box<dyn Engine>,
+        info: Info,
+        has_head: bool,
+        arena: Arena,
+        isa: Option<Isa>,
+        pool: Pool,
+    ) -> Result<Self, LoadError> {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (ended_sender, ended) = oneshot::channel();
+        let abandon = Arc::new(AtomicBool::new(false));
+        let abandoned = Arc::clone(&abandon);
+        let thread = thread::Builder::new()
+            .name("far-mesh-shard".into())
+            .spawn(move || {
+                let _threads = pool.install();
+                isa.unwrap_or_else(Isa::best).scope(|| worker::run(&mut *engine, inbox, &abandoned));
+                // Weights and cache are gone when the end is told.
+                drop(engine);
+                let _ = ended_sender.send(());
+            })
+            .map_err(LoadError::Thread)?;
+        let info = Arc::new(info);
+        let hop =
+            info.span.map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), commands.clone())));
+        Ok(Self {
+            hop,
+            head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), commands.clone()))),
+            info,
+            arena,
+            commands,
+            abandon,
+            worker: Mutex::new(Some(Worker { thread, ended })),
+        })
+    }
+
+    /// What was loaded.
+    pub fn info(&self) -> &Info {
+        &self.info
+    }
+
+    /// The layers as a hop; `None` for a head alone.
+    pub fn hop(&self) -> Option<Arc<LocalHop>> {
+        self.hop.clone()
+    }
+
+    /// The head; `None` when it was not loaded.
+    pub fn head(&self) -> Option<Arc<LocalHead>> {
+        self.head.clone()
+    }
+
+    /// Positions that fit the pages no session holds.
+    pub fn free_tokens(&self) -> usize {
+        self.arena.free_tokens()
+    }
+
+    /// Finishes the steps that are queued, then ends the worker and frees weights and cache. Later calls to hop and
+    /// head answer [`crate::hop::HopError::Closed`]. A dropped future leaves the worker ending.
+    pub async fn shutdown(&self) {
+        // An error says that the worker has ended already.
+        let _ = self.commands.send(Command::Stop).await;
+        let worker = self.take_worker();
+        if let Some(Worker { thread, ended }) = worker {
+            let _ = ended.await;
+            join(thread);
+        }
+    }
+
+    fn take_worker(&self) -> Option<Worker> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Some(Worker { thread, .. }) = self.take_worker() {
+            self.abandon.store(true, Ordering::Release);
+            // Wakes the worker; when the channel is full it is awake.
+            let _ = self.commands.try_send(Command::Stop);
+            join(thread);
+        }
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("the shard's worker panicked");
+    }
+}
+
+/// Brings the parts of a model to a device.
+fn load_engine<B: FarBackend>(
+    config: &Config,
+    device: B::Device,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(ModelEngine<B>, Info), LoadError> {
+    let path = config.model.as_path();
+    if config.span.is_none() && !config.head {
+        return Err(LoadError::Nothing);
+    }
+    let arena_tokens = match config.span {
+        None => 0,
+        Some(_) if (1..=MAX_ARENA_TOKENS).contains(&config.arena_tokens) => {
+            config.arena_tokens.next_multiple_of(B::PAGE_TOKENS)
+        }
+        Some(_) => return Err(LoadError::Arena { tokens: config.arena_tokens, most: MAX_ARENA_TOKENS }),
+    };
+    let file = gguf::File::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source })?;
+    let model = ModelConfig::from_gguf(&file).map_err(|source| LoadError::config(path, source))?;
+    let total = tensor_bytes(&file, &model, config.span, config.head);
+    let mut report = |done| progress(done, total);
+    let mut loader = Loader::<B>::new(&file, &model, config.precision, device.clone(), &mut report);
+    let positions = arena_tokens.min(model.context_tokens as usize);
+    let span = config.span.map(|span| loader.span(span, positions)).transpose();
+    let span = span.map_err(|source| LoadError::model(path, source))?;
+    let head = config.head.then(|| loader.head()).transpose();
+    let head = head.map_err(|source| LoadError::model(path, source))?;
+    let packed_bytes = loader.device_bytes();
+    let span = span.map(|span| {
+        let cache = B::cache(span.span().len() as usize, arena_tokens / B::PAGE_TOKENS, model.attention, &device);
+        (span, cache)
+    });
+    let class = match config.precision {
+        Precision::Packed => kernel_class().to_owned(),
+        Precision::Exact => format!("{}+exact", kernel_class()),
+    };
+    let info = Info {
+        hash: config.hash,
+        name: model.name,
+        span: config.span,
+        layers: model.layers,
+        hidden: model.hidden,
+        vocab: model.vocabulary,
+        context_tokens: model.context_tokens,
+        dtype: Dtype::F32,
+        kernel_class: class,
+        packed_bytes,
+        arena_bytes: span.as_ref().map_or(0, |(_, cache)| B::cache_bytes(cache)),
+        arena_tokens,
+    };
+    Ok((ModelEngine { span, head, hidden: info.hidden, device }, info))
+}
+
+/// Bytes of the tensors a shard reads.
+fn tensor_bytes(file: &gguf::File, model: &ModelConfig, span: Option<Span>, head: bool) -> u64 {
+    let embeds = span.is_some_and(|span| span.start() == 0);
+    let mut names: Vec<String> = span
+        .into_iter()
+        .flat_map(|span| span.start()..span.end().min(model.layers))
+        .flat_map(ModelConfig::block_tensors)
+        .collect();
+    if embeds || head && model.tied_head {
+        names.push("token_embd.weight".into());
+    }
+    if head {
+        names.push("output_norm.weight".into());
+        names.extend((!model.tied_head).then(|| "output.weight".into()));
+    }
+    names.iter().filter_map(|name| file.find(name)?.bytes).sum()
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("info", &self.info).finish_non_exhaustive()
+    }
+}
