@@ -7,6 +7,8 @@ use crate::{
     id::SessionId,
 };
 
+use super::LogitsError;
+
 /// A generation to run.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -139,6 +141,14 @@ pub enum GenerateError {
         value: String,
         /// What it may be.
         range: &'static str,
+    },
+    /// The logits of a token are not usable: a hop or the head computed garbage.
+    #[error("token {index} cannot be chosen: {source}")]
+    Logits {
+        /// Tokens generated before it.
+        index: u32,
+        /// What is wrong with them.
+        source: LogitsError,
     },
     /// The route failed.
     #[error(transparent)]
