@@ -1,0 +1,182 @@
+//! What this node says about itself, and when it says it again. Pure: the event loop publishes what is due.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::{identity::Keypair, kad::RecordKey};
+
+use super::{
+    advert::{AdvertError, Claim, Sealed, ShardOffer},
+    config::ADVERT_LIVES,
+    dht_key,
+    publish::Reach,
+    store::{Clock, MAX_LIFE_S},
+};
+use crate::id::{ModelHash, NodeId};
+
+/// Pause before an announcement that reached nobody is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Shortest interval that makes sense: less only loads the DHT.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The offers of this node.
+pub(super) struct Announcer {
+    key: Keypair,
+    id: NodeId,
+    clock: Clock,
+    interval: Duration,
+    offers: HashMap<ModelHash, Offered>,
+    last_seq: u64,
+}
+
+struct Offered {
+    claim: Claim,
+    due: Instant,
+    /// Nobody holds it yet.
+    unplaced: bool,
+}
+
+/// Signed sub-records of one claim: under the model's key first, then in the catalogue.
+pub(super) type Records = [(RecordKey, Vec<u8>); 2];
+
+impl Announcer {
+    pub(super) fn new(key: Keypair, interval: Duration, clock: Clock) -> Self {
+        let longest = Duration::from_secs(MAX_LIFE_S) / ADVERT_LIVES;
+        let id = key.public().to_peer_id();
+        let interval = interval.clamp(MIN_INTERVAL, longest);
+        Self { key, id, clock, interval, offers: HashMap::new(), last_seq: 0 }
+    }
+
+    /// Offers a shard from now on, in place of what was offered of its model before.
+    ///
+    /// # Errors
+    /// [`AdvertError`] when the offer would not be accepted; the one before stays then.
+    pub(super) fn offer(&mut self, offer: ShardOffer, now: Instant) -> Result<Records, AdvertError> {
+        let model = offer.model;
+        let claim = Claim::Serves(Box::new(offer));
+        let records = self.seal(&claim)?;
+        self.offers.insert(model, Offered { claim, due: now + drifting(self.interval), unplaced: true });
+        Ok(records)
+    }
+
+    /// Stops offering a model; what it returns tells the others. `None` when it was not offered.
+    pub(super) fn withdraw(&mut self, model: ModelHash) -> Option<Records> {
+        self.offers.remove(&model)?;
+        self.seal(&Claim::Gone(model)).ok()
+    }
+
+    /// The models offered.
+    pub(super) fn models(&self) -> Vec<ModelHash> {
+        self.offers.keys().copied().collect()
+    }
+
+    /// When to call [`Announcer::due`] next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.offers.values().map(|offered| offered.due).min()
+    }
+
+    /// What to publish again at `now`.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(ModelHash, Records, Reach)> {
+        let mut claims = Vec::new();
+        for (model, offered) in self.offers.iter_mut().filter(|(_, offered)| offered.due <= now) {
+            offered.due = now + drifting(self.interval);
+            let reach = if offered.unplaced { Reach::Urgent } else { Reach::Routine };
+            claims.push((*model, offered.claim.clone(), reach));
+        }
+        // Each was sealed before with the same contents, so it can be sealed again.
+        claims.into_iter().filter_map(|(model, claim, reach)| Some((model, self.seal(&claim).ok()?, reach))).collect()
+    }
+
+    /// How many nodes took the last announcement of a model.
+    pub(super) fn placed(&mut self, model: ModelHash, holders: usize, now: Instant) {
+        if let Some(offered) = self.offers.get_mut(&model) {
+            offered.unplaced = holders == 0;
+            if offered.unplaced {
+                offered.due = offered.due.min(now + RETRY);
+            }
+        }
+    }
+
+    /// Somebody new can be asked: what nobody holds is due at once.
+    pub(super) fn retry_unplaced(&mut self, now: Instant) {
+        for offered in self.offers.values_mut().filter(|offered| offered.unplaced) {
+            offered.due = now;
+        }
+    }
+
+    fn seal(&mut self, claim: &Claim) -> Result<Records, AdvertError> {
+        let now = (self.clock)();
+        // Time makes the sequence grow over restarts too, the maximum within a second and when the clock jumps back.
+        self.last_seq = (self.last_seq + 1).max(now.saturating_mul(1_000_000));
+        let expires = now.saturating_add(self.interval.as_secs().saturating_mul(u64::from(ADVERT_LIVES)));
+        let seal = |key: RecordKey| {
+            let bytes = Sealed::seal(&self.key, key.as_ref(), self.last_seq, expires, claim)?;
+            Ok::<_, AdvertError>((key, bytes))
+        };
+        Ok([seal(dht_key::of_peer(claim.model(), &self.id))?, seal(dht_key::catalogue())?])
+    }
+}
+
+/// The interval give or take a sixth, so that nodes that started together drift apart.
+fn drifting(interval: Duration) -> Duration {
+    interval.mul_f64(rand::random_range(5.0 / 6.0..7.0 / 6.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::peer::advert::tests::offer;
+
+    fn announcer() -> Announcer {
+        Announcer::new(Keypair::generate_ed25519(), Duration::from_secs(45), Arc::new(|| 1000))
+    }
+
+    fn seq(records: &Records) -> u64 {
+        Sealed::open(records[0].0.as_ref(), &records[0].1).unwrap().seq
+    }
+
+    #[test]
+    fn every_word_is_newer_than_the_one_before_and_expires_in_time() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let model = offer((0, 10)).model;
+        let first = announcer.offer(offer((0, 10)), start).unwrap();
+        let opened = Sealed::open(first[1].0.as_ref(), &first[1].1).unwrap();
+        assert_eq!(opened.expires_unix_s, 1000 + 135);
+        assert!(announcer.due(start + Duration::from_secs(30)).is_empty());
+        let again = announcer.due(start + Duration::from_secs(60));
+        assert_eq!(again.len(), 1);
+        assert!(seq(&again[0].1) > seq(&first));
+        let gone = announcer.withdraw(model).unwrap();
+        assert!(seq(&gone) > seq(&again[0].1));
+        assert!(announcer.withdraw(model).is_none() && announcer.next_due().is_none());
+    }
+
+    #[test]
+    fn what_nobody_holds_is_tried_again_soon_and_at_once_when_somebody_comes() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let model = offer((0, 10)).model;
+        announcer.offer(offer((0, 10)), start).unwrap();
+        announcer.placed(model, 0, start);
+        assert!(announcer.next_due().unwrap() <= start + RETRY);
+        announcer.retry_unplaced(start);
+        assert_eq!(announcer.due(start).len(), 1);
+        announcer.placed(model, 3, start);
+        announcer.retry_unplaced(start);
+        assert!(announcer.due(start).is_empty());
+    }
+
+    #[test]
+    fn a_bad_offer_leaves_the_good_one() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        announcer.offer(offer((0, 10)), start).unwrap();
+        let mut bad = offer((0, 10));
+        bad.layers = 5;
+        assert!(announcer.offer(bad, start).is_err());
+        assert_eq!(announcer.models().len(), 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! The protocols of a node, put together.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use libp2p::{
+    StreamProtocol,
+    connection_limits::{self, ConnectionLimits},
+    identify,
+    identity::Keypair,
+    kad, ping,
+    swarm::NetworkBehaviour,
+};
+
+use super::{
+    config::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_INCOMING, MAX_PENDING_INCOMING},
+    store::{AdvertStore, MAX_PER_KEY, system_clock},
+    stream,
+};
+use crate::limits::MAX_ADVERT_BYTES;
+
+/// Kademlia of this mesh; other DHTs do not mix with it.
+pub(super) const KAD: StreamProtocol = StreamProtocol::new("/far-mesh/kad/1");
+
+/// What identify says we speak.
+pub(super) const IDENTIFY_VERSION: &str = "/far-mesh/1";
+
+/// Largest Kademlia message: a full key's adverts, and room for the closer peers that go with them.
+const MAX_KAD_BYTES: usize = MAX_PER_KEY * MAX_ADVERT_BYTES + 64 * 1024;
+
+/// Requests of one query that run side by side: a dead peer among them must not stall it.
+const PARALLELISM: usize = 8;
+
+/// A query that takes longer is of no use to anybody; an advert is announced again soon.
+const QUERY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long one node may take to answer one request of a query.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How often the way to a connected peer is measured.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A ping without an answer ends the connection. Long, for machines whose cores are all computing: hop deadlines find
+/// failures, this only clears up.
+const PING_DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    /// First, so that a refused connection costs the others nothing.
+    limits: connection_limits::Behaviour,
+    pub(super) kad: kad::Behaviour<AdvertStore>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(super) streams: stream::Behaviour,
+}
+
+impl Behaviour {
+    pub(super) fn new(key: &Keypair, acceptors: stream::Acceptors) -> Self {
+        let id = key.public().to_peer_id();
+        let limits = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
+            .with_max_established_incoming(Some(MAX_INCOMING))
+            .with_max_established(Some(MAX_CONNECTIONS))
+            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER));
+        let identify = identify::Config::new(IDENTIFY_VERSION.into(), key.public())
+            .with_agent_version(concat!("far-mesh/", env!("CARGO_PKG_VERSION")).into())
+            .with_push_listen_addr_updates(true);
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            kad: kademlia(id),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_DEADLINE)),
+            streams: stream::Behaviour::new(acceptors),
+        }
+    }
+}
+
+fn kademlia(id: libp2p::PeerId) -> kad::Behaviour<AdvertStore> {
+    let mut config = kad::Config::new(KAD);
+    config
+        .set_query_timeout(QUERY_DEADLINE)
+        .set_substreams_timeout(REQUEST_DEADLINE)
+        .set_parallelism(NonZeroUsize::new(PARALLELISM).unwrap_or(NonZeroUsize::MIN))
+        .set_max_packet_size(MAX_KAD_BYTES)
+        // The event loop judges who sent a record before the store sees it.
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        // Owners announce again; nobody else does, and nobody caches what would go stale.
+        .set_record_ttl(None)
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_caching(kad::Caching::Disabled);
+    let mut kad = kad::Behaviour::with_config(id, AdvertStore::new(system_clock()), config);
+    // By default a node without a confirmed public address answers nobody; a mesh on loopback would stay empty.
+    kad.set_mode(Some(kad::Mode::Server));
+    kad
+}

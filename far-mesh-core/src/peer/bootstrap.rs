@@ -1,0 +1,187 @@
+//! Joining the mesh: bootstrap addresses are dialed until one answers, and again whenever it is lost. Pure: the event
+//! loop asks what to dial and tells what happened.
+
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, swarm::ConnectionId};
+
+use super::address;
+use crate::id::NodeId;
+
+/// First pause after a failed attempt; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Longest pause between attempts: a discovery node that restarts finds its mesh again within this.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// A bootstrap address that did not lead anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootstrapFailure {
+    /// The address.
+    pub addr: Multiaddr,
+    /// What was seen.
+    pub reason: String,
+}
+
+/// How far joining is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// A bootstrap node is connected and identified.
+    pub(super) joined: bool,
+    /// The last failure of each address that has one.
+    pub(super) failures: Vec<BootstrapFailure>,
+}
+
+#[derive(Debug)]
+pub(super) struct Bootstrap {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    addr: Multiaddr,
+    state: State,
+    pause: Duration,
+    failure: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Waiting(Instant),
+    Dialing(ConnectionId),
+    Connected(NodeId),
+    Joined(NodeId),
+}
+
+impl Bootstrap {
+    pub(super) fn new(addrs: &[Multiaddr], now: Instant) -> Self {
+        let entry = |addr: &Multiaddr| Entry {
+            addr: addr.clone(),
+            state: State::Waiting(now),
+            pause: FIRST_PAUSE,
+            failure: None,
+        };
+        Self { entries: addrs.iter().map(entry).collect() }
+    }
+
+    /// When to call [`Bootstrap::due`] next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.entries.iter().filter_map(|entry| if let State::Waiting(at) = entry.state { Some(at) } else { None }).min()
+    }
+
+    /// The addresses to dial now, and where to report how that went.
+    pub(super) fn due(&self, now: Instant) -> Vec<(usize, Multiaddr)> {
+        let due = |entry: &Entry| matches!(entry.state, State::Waiting(at) if at <= now);
+        self.entries.iter().enumerate().filter(|(_, e)| due(e)).map(|(i, e)| (i, e.addr.clone())).collect()
+    }
+
+    pub(super) fn dialing(&mut self, index: usize, connection: ConnectionId) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.state = State::Dialing(connection);
+        }
+    }
+
+    /// The attempt could not even start.
+    pub(super) fn undialed(&mut self, index: usize, reason: String, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.fail(reason, now);
+        }
+    }
+
+    pub(super) fn failed(&mut self, connection: ConnectionId, reason: &str, now: Instant) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Dialing(connection)) {
+            entry.fail(reason.to_owned(), now);
+        }
+    }
+
+    /// A connection stands, whoever dialed it.
+    pub(super) fn established(&mut self, connection: ConnectionId, peer: NodeId) {
+        for entry in &mut self.entries {
+            let dialed = entry.state == State::Dialing(connection);
+            let free = matches!(entry.state, State::Waiting(_) | State::Dialing(_));
+            if dialed || free && address::peer_of(&entry.addr) == Some(peer) {
+                entry.state = State::Connected(peer);
+            }
+        }
+    }
+
+    /// The peer said who it is and is of use.
+    pub(super) fn identified(&mut self, peer: NodeId) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Connected(peer)) {
+            (entry.state, entry.pause, entry.failure) = (State::Joined(peer), FIRST_PAUSE, None);
+        }
+    }
+
+    /// The last connection to the peer is gone.
+    pub(super) fn lost(&mut self, peer: NodeId, reason: &str, now: Instant) {
+        let states = [State::Connected(peer), State::Joined(peer)];
+        for entry in self.entries.iter_mut().filter(|entry| states.contains(&entry.state)) {
+            entry.fail(reason.to_owned(), now);
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        let failure = |entry: &Entry| {
+            let reason = entry.failure.clone()?;
+            Some(BootstrapFailure { addr: entry.addr.clone(), reason })
+        };
+        Progress {
+            joined: self.entries.iter().any(|entry| matches!(entry.state, State::Joined(_))),
+            failures: self.entries.iter().filter_map(failure).collect(),
+        }
+    }
+}
+
+impl Entry {
+    fn fail(&mut self, reason: String, now: Instant) {
+        self.state = State::Waiting(now + self.pause);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        self.failure = Some(reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(number)
+    }
+
+    #[test]
+    fn addresses_are_tried_again_with_growing_pauses_and_after_a_loss() {
+        let (start, peer) = (Instant::now(), NodeId::random());
+        let addrs: [Multiaddr; 2] = ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/ip4/127.0.0.1/tcp/2".parse().unwrap()];
+        let mut bootstrap = Bootstrap::new(&addrs, start);
+        assert_eq!(bootstrap.due(start).len(), 2);
+        bootstrap.dialing(0, id(1));
+        bootstrap.dialing(1, id(2));
+        assert!(bootstrap.due(start).is_empty() && bootstrap.next_due().is_none());
+        bootstrap.failed(id(1), "refused", start);
+        assert_eq!(bootstrap.next_due(), Some(start + FIRST_PAUSE));
+        bootstrap.dialing(0, id(3));
+        bootstrap.failed(id(3), "refused again", start);
+        assert_eq!(bootstrap.next_due(), Some(start + FIRST_PAUSE * 2));
+        assert_eq!(bootstrap.progress().failures[0].reason, "refused again");
+        bootstrap.established(id(2), peer);
+        assert!(!bootstrap.progress().joined, "connected is not identified");
+        bootstrap.identified(peer);
+        assert!(bootstrap.progress().joined);
+        bootstrap.lost(peer, "closed", start);
+        assert!(!bootstrap.progress().joined && bootstrap.next_due() == Some(start + FIRST_PAUSE));
+        for _ in 0..20 {
+            bootstrap.undialed(0, "no".into(), start);
+        }
+        assert!(bootstrap.due(start + MAX_PAUSE).len() == 2);
+    }
+
+    #[test]
+    fn a_bootstrap_node_that_dials_us_counts() {
+        let (start, peer) = (Instant::now(), NodeId::random());
+        let addr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap();
+        let mut bootstrap = Bootstrap::new(&[addr], start);
+        bootstrap.established(id(9), peer);
+        bootstrap.identified(peer);
+        assert!(bootstrap.progress().joined);
+    }
+}

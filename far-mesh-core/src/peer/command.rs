@@ -1,0 +1,35 @@
+//! What a handle asks of the event loop.
+
+use libp2p::{Multiaddr, StreamProtocol, kad::RecordKey};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    advert::{AdvertError, ShardOffer},
+    stream,
+};
+use crate::id::{ModelHash, NodeId};
+
+/// One request. Where a reply is dropped, its asker has gone and the work may be left.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Connect to an address.
+    Dial { addr: Multiaddr, reply: oneshot::Sender<Result<NodeId, String>> },
+    /// Open a stream, dialing first where there is no connection.
+    OpenStream { peer: NodeId, addrs: Vec<Multiaddr>, protocol: StreamProtocol, reply: stream::Reply },
+    /// Look a key up; values are sent as they come and the channel closes after the last.
+    Find { key: RecordKey, found: mpsc::Sender<Found> },
+    /// Offer a shard from now on; says whether that is possible, then how many nodes took the advert.
+    Announce { offer: Box<ShardOffer>, reply: oneshot::Sender<Result<(), AdvertError>>, placed: oneshot::Sender<usize> },
+    /// Stop offering one model or all; says how many nodes were told.
+    Withdraw { model: Option<ModelHash>, told: oneshot::Sender<usize> },
+    /// Withdraw everything, close every connection and end.
+    Shutdown,
+}
+
+/// A value under a key.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) value: Vec<u8>,
+    /// From another node, not from our own store.
+    pub(super) remote: bool,
+}

@@ -1,0 +1,293 @@
+//! The task that owns the swarm.
+//!
+//! ```text
+//! Node (handles) --Command--> EventLoop --> Swarm<Behaviour> --> sockets
+//!                <--replies--     |    <-- SwarmEvent
+//!                                 +-- Bootstrap, Announcer, Quota (pure), Publisher, Dialer
+//! ```
+//!
+//! Invariant: nothing here waits for anything but the next command, swarm event or due time, so no peer can hold up
+//! another. Signatures of what others announce are checked here, at most as many as [`Quota`] lets through.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use libp2p::{Multiaddr, Swarm, identify, kad, ping, swarm::SwarmEvent};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    address,
+    advert::MAX_ADDRS,
+    announce::Announcer,
+    behaviour::{Behaviour, BehaviourEvent, IDENTIFY_VERSION, KAD},
+    bootstrap::{Bootstrap, Progress},
+    command::{Command, Found},
+    dialer::{self, Dialer},
+    links::Links,
+    publish::{Publisher, Reach},
+    quota::Quota,
+};
+use crate::id::{ModelHash, NodeId};
+
+/// How often expired adverts and full buckets are thrown away.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// How long a node that shuts down spends at most on telling the others.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Addresses of one peer that are fed into Kademlia; a liar could send thousands.
+const MAX_PEER_ADDRS: usize = 16;
+
+pub(super) struct EventLoop {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) links: Arc<Links>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) bootstrap: Bootstrap,
+    pub(super) announcer: Announcer,
+    pub(super) publisher: Publisher,
+    pub(super) dialer: Dialer,
+    pub(super) quota: Quota,
+    pub(super) lookups: HashMap<kad::QueryId, mpsc::Sender<Found>>,
+    pub(super) external: Vec<Multiaddr>,
+    pub(super) private: bool,
+    pub(super) next_sweep: Instant,
+}
+
+impl EventLoop {
+    /// Runs until told to shut down or every handle is gone, then says goodbye.
+    pub(super) async fn run(mut self) {
+        loop {
+            let due = [Some(self.next_sweep), self.bootstrap.next_due(), self.announcer.next_due()];
+            let due = due.into_iter().flatten().min().unwrap_or(self.next_sweep);
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    None | Some(Command::Shutdown) => break,
+                    Some(command) => self.on_command(command),
+                },
+                event = self.swarm.select_next_some() => self.on_event(event),
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+            self.on_time(Instant::now());
+        }
+        // Handles learn at once that nobody answers any more.
+        self.commands.close();
+        self.lookups.clear();
+        self.dialer = Dialer::default();
+        if tokio::time::timeout(FAREWELL, self.farewell()).await.is_err() {
+            tracing::debug!("not everybody could be told that this node leaves");
+        }
+    }
+
+    /// Withdraws all adverts, then closes all connections.
+    async fn farewell(&mut self) {
+        let models = self.announcer.models();
+        self.withdraw(&models, None);
+        while !self.publisher.is_idle() {
+            let event = self.swarm.select_next_some().await;
+            self.on_event(event);
+        }
+        for peer in self.swarm.connected_peers().copied().collect::<Vec<_>>() {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        while self.swarm.network_info().num_peers() > 0 {
+            self.swarm.select_next_some().await;
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial { addr, reply } => self.dialer.dial(&mut self.swarm, addr, reply),
+            Command::OpenStream { peer, addrs, protocol, reply } => {
+                let addrs = addrs.into_iter().filter(|addr| self.usable(addr, &peer)).collect();
+                self.dialer.open(&mut self.swarm, peer, addrs, protocol, reply);
+            }
+            Command::Find { key, found } => {
+                let query = self.swarm.behaviour_mut().kad.get_record(key);
+                self.lookups.insert(query, found);
+            }
+            Command::Announce { mut offer, reply, placed } => {
+                if offer.addrs.is_empty() {
+                    offer.addrs = self.own_addrs();
+                }
+                let model = offer.model;
+                let sealed = self.announcer.offer(*offer, Instant::now());
+                let _ = reply.send(sealed.map(|records| {
+                    self.publisher.publish(&mut self.swarm, vec![model], records.into(), Reach::Urgent, Some(placed));
+                }));
+            }
+            Command::Withdraw { model, told } => {
+                let models = model.map_or_else(|| self.announcer.models(), |model| vec![model]);
+                self.withdraw(&models, Some(told));
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    fn withdraw(&mut self, models: &[ModelHash], told: Option<oneshot::Sender<usize>>) {
+        let records = models.iter().filter_map(|model| self.announcer.withdraw(*model)).flatten().collect();
+        self.publisher.publish(&mut self.swarm, models.to_vec(), records, Reach::Urgent, told);
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        for (index, addr) in self.bootstrap.due(now) {
+            self.dial_bootstrap(index, addr, now);
+        }
+        for (model, records, reach) in self.announcer.due(now) {
+            self.publisher.publish(&mut self.swarm, vec![model], records.into(), reach, None);
+        }
+        if now >= self.next_sweep {
+            self.swarm.behaviour_mut().kad.store_mut().sweep();
+            self.quota.sweep(now);
+            self.dialer.sweep();
+            self.next_sweep = now + SWEEP;
+        }
+    }
+
+    fn dial_bootstrap(&mut self, index: usize, addr: Multiaddr, now: Instant) {
+        if let Some(peer) = address::peer_of(&addr) {
+            // Known before it answers, so that the first announcement waits for it instead of failing.
+            self.swarm.behaviour_mut().kad.add_address(&peer, address::without_peer(&addr));
+        }
+        let options = dialer::options(addr);
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.bootstrap.dialing(index, connection),
+            Err(error) => self.bootstrap.undialed(index, dialer::reason(&error), now),
+        }
+        self.report_progress();
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = Instant::now();
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, now),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                self.on_identified(peer_id, info);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => match event.result {
+                Ok(rtt) => self.links.measured(&event.peer, rtt),
+                Err(ping::Failure::Timeout) => {
+                    tracing::debug!(peer = %event.peer, "no answer to a ping: the connection is closed");
+                    self.swarm.close_connection(event.connection);
+                }
+                Err(_) => {}
+            },
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let addr = endpoint.get_remote_address().clone();
+                self.links.established(peer_id, connection_id, addr, endpoint.is_dialer());
+                self.bootstrap.established(connection_id, peer_id);
+                self.dialer.established(&mut self.swarm, connection_id, peer_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.links.closed(&peer_id, connection_id);
+                if num_established == 0 {
+                    let reason = cause.map_or_else(|| "the connection was closed".into(), |cause| cause.to_string());
+                    self.bootstrap.lost(peer_id, &reason, now);
+                    self.report_progress();
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                let reason = dialer::reason(&error);
+                self.bootstrap.failed(connection_id, &reason, now);
+                self.dialer.failed(&mut self.swarm, connection_id, peer_id, &reason);
+                self.report_progress();
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "incoming connection failed; a mesh key that differs looks like this");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.links.listening(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.links.not_listening(&address),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::warn!(?addresses, ?reason, "a listener closed");
+                addresses.iter().for_each(|address| self.links.not_listening(address));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_kad(&mut self, event: kad::Event, now: Instant) {
+        match event {
+            kad::Event::InboundRequest {
+                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => self.on_put(source, &record, now),
+            kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.announcer.retry_unplaced(now),
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => match result {
+                kad::QueryResult::GetRecord(result) => {
+                    if let Ok(kad::GetRecordOk::FoundRecord(found)) = result {
+                        self.on_found(id, found);
+                    }
+                    if step.last {
+                        self.lookups.remove(&id);
+                    }
+                }
+                kad::QueryResult::PutRecord(result) if step.last => {
+                    if let Some((models, holders)) = self.publisher.on_put(id, &result) {
+                        models.into_iter().for_each(|model| self.announcer.placed(model, holders, now));
+                    }
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// A peer announces. It may speak for itself alone: what others hand on could be old, and would evade its quota.
+    fn on_put(&mut self, source: NodeId, record: &kad::Record, now: Instant) {
+        if !self.quota.take(source, now) {
+            tracing::debug!(%source, "announcement refused: too many");
+            return;
+        }
+        match self.swarm.behaviour_mut().kad.store_mut().admit(&source, &record.key, &record.value) {
+            Ok(()) => {}
+            Err(refusal) => tracing::debug!(%source, %refusal, "announcement refused"),
+        }
+    }
+
+    fn on_found(&mut self, query: kad::QueryId, found: kad::PeerRecord) {
+        let Some(asker) = self.lookups.get(&query) else { return };
+        let found = Found { value: found.record.value, remote: found.peer.is_some() };
+        if let Err(mpsc::error::TrySendError::Closed(_)) = asker.try_send(found)
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&query)
+        {
+            query.finish();
+        }
+    }
+
+    /// Feeds Kademlia: identify does not do it by itself.
+    fn on_identified(&mut self, peer: NodeId, info: identify::Info) {
+        if info.protocol_version != IDENTIFY_VERSION || !info.protocols.contains(&KAD) {
+            tracing::debug!(%peer, version = info.protocol_version, "peer is not of this mesh");
+            return;
+        }
+        let near = self.links.is_near(&peer);
+        let listed = info.listen_addrs.into_iter().take(MAX_PEER_ADDRS);
+        let listed = listed.filter(|addr| near || !address::is_loopback(addr));
+        // The address that was dialed is proven, whatever the peer says about itself.
+        for addr in self.links.dialed(&peer).into_iter().chain(listed) {
+            if self.usable(&addr, &peer) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address::without_peer(&addr));
+            }
+        }
+        self.bootstrap.identified(peer);
+        self.report_progress();
+    }
+
+    fn usable(&self, addr: &Multiaddr, peer: &NodeId) -> bool {
+        address::dialable(addr, peer) && !(self.private && address::is_quic(addr))
+    }
+
+    fn own_addrs(&self) -> Vec<Multiaddr> {
+        let listening = self.links.listen_addrs();
+        let own = self.swarm.local_peer_id();
+        address::worth_advertising(self.external.iter().chain(&listening), own, MAX_ADDRS)
+    }
+
+    fn report_progress(&self) {
+        self.progress.send_replace(self.bootstrap.progress());
+    }
+}

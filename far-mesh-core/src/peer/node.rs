@@ -1,0 +1,366 @@
+//! The handle to a running node.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt as _;
+use libp2p::{
+    Multiaddr, Stream, StreamProtocol, Swarm,
+    core::transport::ListenerId,
+    swarm::{self, SwarmEvent},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    address,
+    announce::Announcer,
+    behaviour::Behaviour,
+    bootstrap::{Bootstrap, BootstrapFailure, Progress},
+    command::Command,
+    config::{COMMAND_QUEUE, Config, DIAL_DEADLINE, IDLE_CONNECTION, STREAM_DEADLINE},
+    dialer::Dialer,
+    event_loop::EventLoop,
+    links::Links,
+    publish::Publisher,
+    quota::Quota,
+    store::system_clock,
+    stream::{Acceptors, Failure, Incoming},
+    transport,
+};
+use crate::{id::NodeId, task::Tasks};
+
+/// How long binding all listen addresses may take.
+const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A node of the mesh. Cloning gives another handle to the same node; it ends with [`Node::shutdown`], or with its last
+/// handle.
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: NodeId,
+    bootstrap: Vec<Multiaddr>,
+    commands: mpsc::Sender<Command>,
+    progress: watch::Receiver<Progress>,
+    links: Arc<Links>,
+    acceptors: Acceptors,
+    tasks: Tasks,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The key cannot be used.
+    #[error("the node's key cannot be used: it must be ed25519")]
+    Key,
+    /// All listen addresses need QUIC.
+    #[error("a mesh key wraps TCP only, and no listen address is TCP: add one like /ip4/0.0.0.0/tcp/31330")]
+    OnlyQuic,
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}: choose another address or port")]
+    Listen {
+        /// The address.
+        addr: Multiaddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why the mesh was not joined.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootstrapError {
+    /// None of the bootstrap addresses answered in time.
+    #[error("no bootstrap node answered within {} s{}; is it running, reachable, and of the same mesh key?", waited.as_secs_f32(), list(failures))]
+    Unreachable {
+        /// How long was waited.
+        waited: Duration,
+        /// What became of each address.
+        failures: Vec<BootstrapFailure>,
+    },
+    /// The node has shut down.
+    #[error("the node has shut down")]
+    Closed,
+}
+
+/// Why an address was not reached.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody answered as a node there.
+    #[error("cannot reach {addr}: {reason}")]
+    Unreachable {
+        /// The address.
+        addr: Multiaddr,
+        /// What was seen.
+        reason: String,
+    },
+    /// The node has shut down.
+    #[error("the node has shut down")]
+    Closed,
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// No connection to the node could be made: choose another.
+    #[error("cannot reach node {peer}: {reason}")]
+    Unreachable {
+        /// The node.
+        peer: NodeId,
+        /// What was seen.
+        reason: String,
+    },
+    /// The node is there but has no such protocol: choose another, or mind the versions.
+    #[error("node {peer} does not speak {protocol}: it is of another kind or version")]
+    Unsupported {
+        /// The node.
+        peer: NodeId,
+        /// The protocol.
+        protocol: StreamProtocol,
+    },
+    /// The connection ended meanwhile.
+    #[error("connection to node {peer} was lost: {reason}")]
+    Lost {
+        /// The node.
+        peer: NodeId,
+        /// What was seen.
+        reason: String,
+    },
+    /// This node has shut down.
+    #[error("the node has shut down")]
+    Closed,
+}
+
+/// Somebody in this process accepts the protocol already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("protocol {0} is accepted already: drop the other Incoming first")]
+pub struct AlreadyAccepted(pub StreamProtocol);
+
+impl Node {
+    /// Starts a node and returns once it listens on every address; joining goes on behind, see [`Node::bootstrapped`].
+    ///
+    /// Must be called in a tokio runtime. Dropping the future stops what was started.
+    ///
+    /// # Errors
+    /// [`SpawnError`] when the key is of the wrong kind or an address cannot be listened on.
+    pub async fn spawn(config: Config) -> Result<Self, SpawnError> {
+        let id = config.key.public().to_peer_id();
+        config.key.public().try_into_ed25519().map_err(|_| SpawnError::Key)?;
+        let private = config.psk.is_some();
+        let usable = |addr: &&Multiaddr| !(private && address::is_quic(addr));
+        let listen = config.listen.iter().filter(usable).cloned().collect::<Vec<_>>();
+        if listen.is_empty() && !config.listen.is_empty() {
+            return Err(SpawnError::OnlyQuic);
+        }
+        let acceptors = Acceptors::default();
+        let transport = transport::build(&config.key, config.psk).map_err(|_| SpawnError::Key)?;
+        let behaviour = Behaviour::new(&config.key, acceptors.clone());
+        let options = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
+        let mut swarm = Swarm::new(transport, behaviour, id, options);
+        let links = Arc::new(Links::default());
+        bind(&mut swarm, &listen, &links).await?;
+
+        let now = Instant::now();
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let (sender, progress) = watch::channel(Progress::default());
+        let event_loop = EventLoop {
+            swarm,
+            commands: receiver,
+            links: Arc::clone(&links),
+            progress: sender,
+            bootstrap: Bootstrap::new(&config.bootstrap, now),
+            announcer: Announcer::new(config.key, config.announce_interval, system_clock()),
+            publisher: Publisher::default(),
+            dialer: Dialer::default(),
+            quota: Quota::default(),
+            lookups: HashMap::new(),
+            external: config.external,
+            private,
+            next_sweep: now,
+        };
+        let tasks = Tasks::new();
+        tasks.spawn_graceful(event_loop.run());
+        let inner = Inner { id, bootstrap: config.bootstrap, commands, progress, links, acceptors, tasks };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Who this node is.
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// Where it listens, each address with its identity at the end: what others need to bootstrap from it.
+    pub fn listen_addrs(&self) -> Vec<Multiaddr> {
+        self.inner.links.listen_addrs().iter().map(|addr| address::with_peer(addr, self.inner.id)).collect()
+    }
+
+    /// Waits until a bootstrap node is connected and known to be of this mesh; at once when none was given. The node goes on
+    /// trying after an error. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`BootstrapError::Unreachable`] with what became of each address when `deadline` passed.
+    pub async fn bootstrapped(&self, deadline: Duration) -> Result<(), BootstrapError> {
+        if !self.expects_others() {
+            return Ok(());
+        }
+        let mut progress = self.inner.progress.clone();
+        let joined = async { progress.wait_for(|progress| progress.joined).await.map(|_| ()) };
+        match tokio::time::timeout(deadline, joined).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(BootstrapError::Closed),
+            Err(_) => Err(BootstrapError::Unreachable { waited: deadline, failures: self.bootstrap_failures() }),
+        }
+    }
+
+    /// Connects to an address and says who answered. Cancel-safe: the connection may stand all the same.
+    ///
+    /// # Errors
+    /// [`DialError::Unreachable`] when nobody answers as a node there within [`DIAL_DEADLINE`].
+    pub async fn dial(&self, addr: Multiaddr) -> Result<NodeId, DialError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Dial { addr: addr.clone(), reply }).await.ok_or(DialError::Closed)?;
+        // Twice the deadline of the transport: name resolution comes before it.
+        match tokio::time::timeout(DIAL_DEADLINE * 2, answer).await {
+            Ok(Ok(Ok(peer))) => Ok(peer),
+            Ok(Ok(Err(reason))) => Err(DialError::Unreachable { addr, reason }),
+            Ok(Err(_)) => Err(DialError::Closed),
+            Err(_) => Err(DialError::Unreachable { addr, reason: "it did not answer in time".into() }),
+        }
+    }
+
+    /// Opens a stream to a node, over the newest connection where there is one, else by dialing `addrs` and what the DHT
+    /// knows of it. Cancel-safe: a stream that nobody takes is closed.
+    ///
+    /// # Errors
+    /// [`StreamError`], within [`STREAM_DEADLINE`].
+    pub async fn open_stream(
+        &self,
+        peer: NodeId,
+        addrs: &[Multiaddr],
+        protocol: StreamProtocol,
+    ) -> Result<Stream, StreamError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::OpenStream { peer, addrs: addrs.to_vec(), protocol: protocol.clone(), reply };
+        self.send(command).await.ok_or(StreamError::Closed)?;
+        match tokio::time::timeout(STREAM_DEADLINE, answer).await {
+            Ok(Ok(Ok(stream))) => Ok(stream),
+            Ok(Ok(Err(Failure::Unreachable(reason)))) => Err(StreamError::Unreachable { peer, reason }),
+            Ok(Ok(Err(Failure::Unsupported))) => Err(StreamError::Unsupported { peer, protocol }),
+            Ok(Ok(Err(Failure::Lost(reason)))) => Err(StreamError::Lost { peer, reason }),
+            Ok(Err(_)) if self.inner.commands.is_closed() => Err(StreamError::Closed),
+            Ok(Err(_)) => Err(StreamError::Lost { peer, reason: "the connection was closed".into() }),
+            Err(_) => {
+                let reason = format!("no answer within {} s", STREAM_DEADLINE.as_secs());
+                Err(StreamError::Unreachable { peer, reason })
+            }
+        }
+    }
+
+    /// Accepts the streams that other nodes open with `protocol`, from now until the result is dropped.
+    ///
+    /// # Errors
+    /// [`AlreadyAccepted`] while another [`Incoming`] of the protocol lives.
+    pub fn incoming(&self, protocol: StreamProtocol) -> Result<Incoming, AlreadyAccepted> {
+        self.inner.acceptors.register(protocol.clone()).ok_or(AlreadyAccepted(protocol))
+    }
+
+    /// Smoothed round-trip time to a connected node, once it was measured.
+    pub fn rtt(&self, peer: &NodeId) -> Option<Duration> {
+        self.inner.links.rtt(peer)
+    }
+
+    /// The nodes connected now.
+    pub fn connected_peers(&self) -> Vec<NodeId> {
+        self.inner.links.peers()
+    }
+
+    /// Withdraws all adverts, closes all connections and waits until the node has ended, about a second at most. Every
+    /// handle of the node is of no more use then.
+    pub async fn shutdown(&self) {
+        // An error means that it has ended before.
+        let _ = self.inner.commands.send(Command::Shutdown).await;
+        self.inner.tasks.shutdown().await;
+        self.inner.acceptors.clear();
+        self.inner.links.clear();
+    }
+
+    /// Whether the node was told of others.
+    pub(super) fn expects_others(&self) -> bool {
+        !self.inner.bootstrap.is_empty()
+    }
+
+    /// What became of each bootstrap address.
+    pub(super) fn bootstrap_failures(&self) -> Vec<BootstrapFailure> {
+        let known = self.inner.progress.borrow().failures.clone();
+        let of = |addr: &Multiaddr| {
+            let failure = known.iter().find(|failure| failure.addr == *addr).cloned();
+            failure.unwrap_or_else(|| BootstrapFailure { addr: addr.clone(), reason: "no answer yet".into() })
+        };
+        self.inner.bootstrap.iter().map(of).collect()
+    }
+
+    /// Hands a command to the event loop; `None` when it has ended.
+    pub(super) async fn send(&self, command: Command) -> Option<()> {
+        self.inner.commands.send(command).await.ok()
+    }
+}
+
+/// The failures as the end of a sentence.
+pub(super) fn list(failures: &[BootstrapFailure]) -> String {
+    let one = |failure: &BootstrapFailure| format!("{} ({})", failure.addr, failure.reason);
+    let all = failures.iter().map(one).collect::<Vec<_>>().join(", ");
+    if all.is_empty() { all } else { format!(": {all}") }
+}
+
+/// Listens on every address and waits until each has a port.
+async fn bind(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr], links: &Links) -> Result<(), SpawnError> {
+    let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
+    for addr in addrs {
+        if let Some(socket) = address::fixed_tcp_port(addr) {
+            // libp2p listens with SO_REUSEPORT, so that a second node on the port would quietly take half of the first
+            // one's connections. A socket without it finds out.
+            drop(TcpListener::bind(socket).map_err(|source| SpawnError::Listen { addr: addr.clone(), source })?);
+        }
+        let listener = swarm.listen_on(addr.clone()).map_err(|error| {
+            let source = io::Error::other(error.to_string());
+            SpawnError::Listen { addr: addr.clone(), source }
+        })?;
+        waiting.insert(listener, addr.clone());
+    }
+    let bound = async {
+        while !waiting.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    waiting.remove(&listener_id);
+                    links.listening(address);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                    if let (Some(addr), Err(source)) = (waiting.remove(&listener_id), reason) {
+                        return Err(SpawnError::Listen { addr, source });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    match tokio::time::timeout(LISTEN_DEADLINE, bound).await {
+        Ok(result) => result,
+        Err(_) => match waiting.into_values().next() {
+            Some(addr) => Err(SpawnError::Listen { addr, source: io::ErrorKind::TimedOut.into() }),
+            None => Ok(()),
+        },
+    }
+}
