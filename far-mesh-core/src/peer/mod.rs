@@ -29,6 +29,7 @@ mod quota;
 mod store;
 mod stream;
 mod transport;
+pub mod wire;
 
 #[cfg(test)]
 mod node_tests;

@@ -1,0 +1,42 @@
+//! What the shard protocol needs from the network: streams to nodes and the time a round trip takes.
+
+use std::{fmt, io, time::Duration};
+
+use futures::{
+    future::BoxFuture,
+    io::{AsyncRead, AsyncWrite},
+};
+use libp2p::Multiaddr;
+
+use crate::id::NodeId;
+
+/// An ordered, reliable stream of bytes in both directions.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// Any [`Duplex`]. Dropping it closes the stream.
+pub type BoxedStream = Box<dyn Duplex>;
+
+/// Opens shard streams; implemented by the network node, and by an in-process mesh in tests.
+pub trait Dialer: Send + Sync + fmt::Debug {
+    /// Opens a stream of [`super::PROTOCOL`] to `peer`, connecting to one of `addrs` where there is no connection yet.
+    /// Dropping the future gives up.
+    ///
+    /// # Errors
+    /// [`DialError`] when the node cannot be reached or does not speak the protocol.
+    fn open(&self, peer: NodeId, addrs: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>>;
+
+    /// Last measured round trip to `peer`; `None` when it was never measured.
+    fn rtt(&self, peer: NodeId) -> Option<Duration>;
+}
+
+/// No stream to a node.
+#[derive(Debug, thiserror::Error)]
+#[error("no stream to node {peer}: {source}")]
+pub struct DialError {
+    /// Who was to be reached.
+    pub peer: NodeId,
+    /// What went wrong.
+    #[source]
+    pub source: io::Error,
+}

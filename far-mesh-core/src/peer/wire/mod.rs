@@ -1,0 +1,35 @@
+//! The shard protocol `/far-mesh/shard/1`: what goes over a stream between two nodes that share a session.
+//!
+//! ```text
+//!              control (steps in)                               control (outputs back)
+//! coordinator ====================> hop 0 ----> hop 1 ----> hop 2 ===================> coordinator
+//!       \______________ control ______________/
+//! ```
+//!
+//! Every hop has one *control* stream, opened by the coordinator: `Open`, then probes, then `Close`. The first hop's
+//! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
+//! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each, and nothing else travels with it.
+//!
+//! - [`frame`]: the frames and their header, checked by hand before anything is allocated.
+//! - [`control`]: bodies of the frames that are not on the hot path.
+//! - [`link`]: one stream with its read and write state, polled by the task that owns the session.
+//! - [`dial`]: what this protocol needs from the network below.
+
+mod control;
+mod dial;
+mod frame;
+mod link;
+
+pub use control::{Attach, Fault, Next, Open, Source, State, Tally};
+pub use dial::{BoxedStream, DialError, Dialer, Duplex};
+pub use frame::{Frame, FrameError, HEADER_BYTES, Header, Kind};
+pub use link::{Link, LinkError};
+
+/// Version of the frames and of their order; a node refuses every other.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// Name under which libp2p negotiates the protocol.
+pub const PROTOCOL: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/far-mesh/shard/1");
+
+/// Build of this node. Two builds may round differently, so hops of one session share it.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
