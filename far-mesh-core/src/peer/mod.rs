@@ -26,24 +26,4 @@ mod links;
 mod node;
 mod publish;
 mod quota;
-mod store;
-mod stream;
-mod transport;
-pub mod wire;
-
-#[cfg(test)]
-mod node_tests;
-
-pub use libp2p::{Multiaddr, Stream, StreamProtocol, identity::Keypair, pnet::PreSharedKey};
-
-pub use self::{
-    advert::{Advert, AdvertError, ParseWalletError, ShardOffer, Wallet},
-    bootstrap::BootstrapFailure,
-    config::Config,
-    discovery::{AnnounceError, DiscoveryError, ModelListing},
-    node::{AlreadyAccepted, BootstrapError, DialError, Node, SpawnError, StreamError},
-    stream::{INCOMING_QUEUE, Incoming},
-};
-
-/// The shard protocol: sessions of a span of layers.
-pub const SHARD_PROTOCOL: StreamProtocol = StreamProtocol::new("/far-mesh/shard/1");
+mod remote;

@@ -1,0 +1,238 @@
+//! A network in memory whose lanes can be silenced, and a mesh of mock providers on it.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::BoxFuture,
+    io::{AsyncRead, AsyncWrite},
+};
+use libp2p::Multiaddr;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use super::mock::MockHop;
+use crate::{
+    hop::{Hop, HopSession, Input, OpenSession, Rows, Step},
+    id::{NodeId, Span},
+    peer::{
+        RemoteHop, RemoteRoute, ServeConfig, Server, StepTime, serve,
+        wire::{BoxedStream, DialError, Dialer},
+    },
+};
+
+/// Bytes a stream holds: less than a prefill frame, so that writers meet back pressure.
+const STREAM_BYTES: usize = 64 * 1024;
+
+type Accepted = mpsc::Sender<(NodeId, BoxedStream)>;
+
+#[derive(Default)]
+pub(super) struct Fabric {
+    nodes: Mutex<HashMap<NodeId, Accepted>>,
+    lanes: Mutex<HashMap<(NodeId, NodeId), Arc<Lane>>>,
+}
+
+/// What goes from one node to another.
+#[derive(Default)]
+struct Lane {
+    silent: AtomicBool,
+    writes: AtomicUsize,
+}
+
+/// A node's end of a stream.
+struct End<S> {
+    stream: S,
+    out: Arc<Lane>,
+    back: Arc<Lane>,
+}
+
+/// A node's way into the fabric.
+#[derive(Clone)]
+pub(super) struct Port {
+    pub(super) node: NodeId,
+    fabric: Arc<Fabric>,
+}
+
+impl Fabric {
+    pub(super) fn port(self: &Arc<Self>, node: NodeId) -> Port {
+        Port { node, fabric: Arc::clone(self) }
+    }
+
+    pub(super) fn listen(&self, node: NodeId) -> ReceiverStream<(NodeId, BoxedStream)> {
+        let (sender, receiver) = mpsc::channel(64);
+        self.nodes.lock().unwrap().insert(node, sender);
+        ReceiverStream::new(receiver)
+    }
+
+    fn lane(&self, from: NodeId, to: NodeId) -> Arc<Lane> {
+        Arc::clone(self.lanes.lock().unwrap().entry((from, to)).or_default())
+    }
+
+    /// From now on nothing that one sends reaches the other, and neither notices.
+    pub(super) fn silence(&self, a: NodeId, b: NodeId) {
+        self.lane(a, b).silent.store(true, Ordering::SeqCst);
+        self.lane(b, a).silent.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn writes(&self, from: NodeId, to: NodeId) -> usize {
+        self.lane(from, to).writes.load(Ordering::SeqCst)
+    }
+}
+
+impl Dialer for Port {
+    fn open(&self, peer: NodeId, _: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
+        let (out, back) = (self.fabric.lane(self.node, peer), self.fabric.lane(peer, self.node));
+        let listener = self.fabric.nodes.lock().unwrap().get(&peer).cloned();
+        async move {
+            if out.silent.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            let refused = || DialError { peer, source: io::ErrorKind::ConnectionRefused.into() };
+            let (here, there) = tokio::io::duplex(STREAM_BYTES);
+            let far = End { stream: there.compat(), out: Arc::clone(&back), back: Arc::clone(&out) };
+            let listener = listener.ok_or_else(refused)?;
+            listener.send((self.node, Box::new(far) as BoxedStream)).await.map_err(|_| refused())?;
+            Ok(Box::new(End { stream: here.compat(), out, back }) as BoxedStream)
+        }
+        .boxed()
+    }
+
+    fn rtt(&self, _: NodeId) -> Option<Duration> {
+        Some(Duration::from_millis(40))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for End<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.back.silent.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, bytes)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for End<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.out.silent.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if written.is_ready() {
+            self.out.writes.fetch_add(1, Ordering::SeqCst);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Mock providers in a row and a coordinator.
+pub(super) struct Mesh {
+    pub(super) fabric: Arc<Fabric>,
+    pub(super) coordinator: NodeId,
+    pub(super) hops: Vec<RemoteHop>,
+    pub(super) mocks: Vec<MockHop>,
+    pub(super) servers: Vec<Server>,
+}
+
+impl Mesh {
+    /// One provider for each pair of neighbouring cuts.
+    pub(super) fn new(cuts: &[u32]) -> Self {
+        Self::with(cuts, ServeConfig::default(), |_, _| {})
+    }
+
+    pub(super) fn with(cuts: &[u32], config: ServeConfig, tweak: impl Fn(usize, &mut MockHop)) -> Self {
+        let fabric = Arc::<Fabric>::default();
+        let mut mesh = Self { coordinator: NodeId::random(), hops: vec![], mocks: vec![], servers: vec![], fabric };
+        for (at, cut) in cuts.windows(2).enumerate() {
+            let mut mock = MockHop::new(cut[0], cut[1]);
+            tweak(at, &mut mock);
+            let node = NodeId::random();
+            let expected = StepTime { base: mock.delay, per_token: Duration::ZERO };
+            mesh.hops.push(RemoteHop { node, addrs: vec![], span: Span::new(cut[0], cut[1]).unwrap(), expected });
+            let incoming = mesh.fabric.listen(node);
+            let port = Arc::new(mesh.fabric.port(node));
+            mesh.servers.push(serve(port, incoming, Arc::new(mock.clone()), config.clone()));
+            mesh.mocks.push(mock);
+        }
+        mesh
+    }
+
+    pub(super) fn node(&self, at: usize) -> NodeId {
+        self.hops[at].node
+    }
+
+    pub(super) fn route(&self) -> RemoteRoute {
+        RemoteRoute::new(Arc::new(self.fabric.port(self.coordinator)), self.hops.clone()).unwrap()
+    }
+
+    pub(super) fn request(&self) -> OpenSession {
+        OpenSession { span: self.route().span(), ..self.mocks[0].request() }
+    }
+
+    pub(super) async fn open(&self) -> Box<dyn HopSession> {
+        self.route().open(self.request()).await.unwrap()
+    }
+
+    /// Waits until no hop has room for a session taken.
+    pub(super) async fn all_free(&self) {
+        for (server, mock) in self.servers.iter().zip(&self.mocks) {
+            let mut sessions = server.watch_sessions();
+            let free = sessions.wait_for(|sessions| *sessions == 0);
+            tokio::time::timeout(Duration::from_secs(60), free).await.expect("sessions end").unwrap();
+            assert_eq!(mock.live.load(Ordering::SeqCst), 0);
+        }
+    }
+}
+
+/// A step of token ids.
+pub(super) fn tokens(seq: u64, position: u32, ids: &[u32], output: Rows) -> Step {
+    Step { seq, position, input: Input::Tokens(ids.to_vec()), output }
+}
+
+/// Runs a prompt in chunks and some steps of one token; the outputs' bytes.
+pub(super) async fn generate(session: &mut dyn HopSession, salt: u32, chunks: &[usize], decode: usize) -> Vec<Vec<u8>> {
+    let mut outputs = vec![];
+    let mut position = 0;
+    let lengths = chunks.iter().copied().chain(std::iter::repeat_n(1, decode));
+    for (seq, length) in lengths.enumerate() {
+        let ids: Vec<u32> = (position..).take(length).map(|at| at * 31 + salt).collect();
+        let rows = [Rows::Last, Rows::All, Rows::None][seq % 3];
+        session.submit(tokens(seq as u64, position, &ids, rows)).await.unwrap();
+        let done = session.next().await.unwrap();
+        assert_eq!(done.seq, seq as u64);
+        outputs.push(done.output.map(|activation| activation.bytes().to_vec()).unwrap_or_default());
+        position += length as u32;
+    }
+    outputs
+}
+
+/// What [`generate`] gives when one hop in this process runs all layers.
+pub(super) async fn generate_locally(layers: u32, salt: u32, chunks: &[usize], decode: usize) -> Vec<Vec<u8>> {
+    let hop = MockHop::new(0, layers);
+    let mut session = hop.open(hop.request()).await.unwrap();
+    generate(session.as_mut(), salt, chunks, decode).await
+}

@@ -1,0 +1,6 @@
+//! The shard protocol end to end, in one process: coordinators, providers and strangers over in-memory streams.
+
+mod chain;
+mod fabric;
+
+mod mock;

@@ -1,0 +1,40 @@
+//! What a provider grants to the nodes that call it.
+
+use std::time::Duration;
+
+/// Bounds of a [`super::Server`].
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Most sessions at once; the room for tokens at the hop is bounded apart.
+    pub max_sessions: usize,
+    /// Most sessions of one coordinator.
+    pub max_sessions_per_peer: usize,
+    /// Most streams at once that have not yet become part of a session.
+    pub max_greetings: usize,
+    /// Most of them from one node.
+    pub max_greetings_per_peer: usize,
+    /// How long a stream may take to say what it is for, and how long it is kept for a session not yet opened.
+    pub greeting_deadline: Duration,
+    /// A session without any frame for this long is given up: the coordinator's machine may have lost its power.
+    pub idle: Duration,
+    /// How long sessions may go on after [`super::Server::shutdown`] was called.
+    pub drain: Duration,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            // A session holds three streams with 16 KiB read buffers: 512 take 24 MiB.
+            max_sessions: 512,
+            max_sessions_per_peer: 128,
+            max_greetings: 512,
+            // A coordinator that serves many callers opens their sessions in bursts.
+            max_greetings_per_peer: 64,
+            greeting_deadline: Duration::from_secs(5),
+            // Longer than any pause of a coordinator between two tokens.
+            idle: Duration::from_secs(120),
+            // An answer of a few hundred tokens.
+            drain: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The provider's side of the shard protocol: streams in, steps through the local hop, results to the next node.
+//!
+//! ```text
+//! incoming -> server (accept, greet) -> rendezvous: Attach meets Open
+//!                     |                      |
+//!                  admission            session task: links <-> HopSession
+//! ```
+//!
+//! One task owns each session: its streams, its place at the local hop and its end. It ends when the coordinator
+//! closes its stream or says so, when a neighbour is lost, or when the server stops; whatever the way, the room at the
+//! hop is free again. What a stranger can hold is bounded by [`ServeConfig`], each bound per node and in all.
+
+mod admission;
+mod config;
+mod links;
+mod rendezvous;
+mod server;
+mod session;
+
+pub use config::ServeConfig;
+pub use server::{Server, serve};

@@ -1,0 +1,265 @@
+//! One session at a hop, from `Open` to its end, in one task.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::try_join};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    admission::{Place, Slot},
+    links::{End, Event, Links, StepSource},
+    rendezvous::Registration,
+    server::Shared,
+};
+use crate::{
+    hop::{HopSession, OpenSession},
+    id::{NodeId, SessionId},
+    limits::OPEN_DEADLINE,
+    peer::wire::{Attach, BUILD, Fault, Frame, Link, LinkError, Next, Open, PROTOCOL_VERSION, Source, Tally},
+};
+
+/// Time for the next hop to be reached and to accept the stream: less than the coordinator waits, so that it hears
+/// which of the two is to blame.
+const CONNECT_DEADLINE: Duration = OPEN_DEADLINE.saturating_sub(Duration::from_secs(3));
+
+/// How long a session that ended waits for its coordinator to read why.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How long the shard may take to sum up its work.
+const ACCOUNT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a session holds at this node besides its room at the hop.
+struct Admitted {
+    slot: Slot,
+    registration: Registration,
+    attached: oneshot::Receiver<Link>,
+}
+
+/// Runs the session that `coordinator` asks for.
+pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: Link, open: Open, greeting: Slot) {
+    let (session, span) = (open.session, open.span);
+    let Admitted { slot, registration, attached } = match admit(&shared, coordinator, &open) {
+        Ok(admitted) => admitted,
+        Err(fault) => {
+            tracing::debug!(%session, %coordinator, %span, ?fault, "session refused");
+            refuse(&mut control, fault).await;
+            return;
+        }
+    };
+    drop(greeting);
+    let (has_room, room) = oneshot::channel();
+    let source = match open.source {
+        Source::Coordinator => StepSource::Coordinator,
+        Source::Peer(node) => StepSource::Waiting(node, take_source(attached, room).boxed()),
+    };
+    let (live, present) = (shared.live.enter(), shared.present.enter());
+    let mut links = Links::new(control, source, &open);
+    let (end, tally) = Box::pin(serve(&shared, &mut links, &open, has_room)).await;
+    drop((live, registration));
+    tracing::debug!(%session, %coordinator, %span, ?end, ?tally, "session over");
+    // The coordinator's place is kept until it has left: whoever makes sessions fail is held back too.
+    part(links, end, tally).await;
+    drop((slot, present));
+}
+
+/// Tells the other side why its stream is not wanted and waits until it has hung up.
+pub(super) async fn refuse(link: &mut Link, fault: Fault) {
+    let told = async {
+        link.send(Frame::Fault(fault)).await?;
+        loop {
+            link.recv().await?;
+        }
+    };
+    // Either way the stream is closed now.
+    let _: Result<Result<(), LinkError>, _> = timeout(LINGER, told).await;
+}
+
+/// Checks everything that can be checked without asking the hop, and takes the session's places.
+fn admit(shared: &Shared, coordinator: NodeId, open: &Open) -> Result<Admitted, Fault> {
+    let served = shared.hop.span();
+    if shared.is_draining() {
+        return Err(Fault::Closed);
+    }
+    if open.protocol != PROTOCOL_VERSION {
+        let reason = format!("protocol {} was asked for, this node speaks {PROTOCOL_VERSION}", open.protocol);
+        return Err(Fault::Refused(reason));
+    }
+    if open.build != BUILD {
+        return Err(Fault::Refused(format!("build {} was asked for, this node runs {BUILD}", open.build)));
+    }
+    if !served.covers(open.span) {
+        return Err(Fault::Refused(format!("layers {} were asked for, this node serves {served}", open.span)));
+    }
+    if open.context_tokens == 0 {
+        return Err(Fault::Refused("a session of 0 tokens was asked for".to_owned()));
+    }
+    let full = Fault::Full { needed_tokens: open.context_tokens.into(), free_tokens: 0 };
+    let slot = shared.admission.enter(coordinator, Place::Session).ok_or(full)?;
+    let upstream = match open.source {
+        Source::Coordinator => None,
+        Source::Peer(node) => Some(node),
+    };
+    let (registration, attached) = shared
+        .rendezvous
+        .register(open.session, upstream)
+        .ok_or_else(|| Fault::Refused(format!("session {} is open here already", open.session)))?;
+    Ok(Admitted { slot, registration, attached })
+}
+
+/// Waits for the upstream hop's stream and, once the shard has room, lets it send.
+async fn take_source(attached: oneshot::Receiver<Link>, room: oneshot::Receiver<()>) -> Result<Link, String> {
+    let take = async {
+        let mut link = attached.await.map_err(|_| "it hung up before the session began".to_owned())?;
+        // The sender goes only with the session, and then this future goes too.
+        let _ = room.await;
+        link.send(Frame::Attached).await.map_err(|error| error.to_string())?;
+        Ok(link)
+    };
+    timeout(OPEN_DEADLINE, take).await.unwrap_or_else(|_| Err(format!("it did not attach within {OPEN_DEADLINE:?}")))
+}
+
+/// The session while it has room at the hop; gives that back before it returns.
+async fn serve(shared: &Shared, links: &mut Links, open: &Open, has_room: oneshot::Sender<()>) -> (End, Tally) {
+    let hop = match begin(shared, links, open, has_room).await {
+        Ok(hop) => hop,
+        Err(end) => return (end, Tally::default()),
+    };
+    let (end, hop) = drive(shared, links, hop).await;
+    let compute = match (&end, hop) {
+        (End::Gone(_), _) | (_, None) => Duration::ZERO,
+        (_, Some(hop)) => match timeout(ACCOUNT_DEADLINE, hop.close()).await {
+            Ok(Ok(accounts)) => accounts.iter().map(|account| account.compute).sum(),
+            Ok(Err(_)) | Err(_) => Duration::ZERO,
+        },
+    };
+    let (steps, tokens) = links.finished();
+    (end, Tally { tokens, steps, compute_us: u64::try_from(compute.as_micros()).unwrap_or(u64::MAX) })
+}
+
+/// Makes room at the hop and attaches to the next one, both at once, then tells the coordinator.
+async fn begin(
+    shared: &Shared,
+    links: &mut Links,
+    open: &Open,
+    has_room: oneshot::Sender<()>,
+) -> Result<Box<dyn HopSession>, End> {
+    let request = OpenSession {
+        session: open.session,
+        model: open.model,
+        span: open.span,
+        dtype: open.dtype,
+        context_tokens: open.context_tokens,
+    };
+    let room = async {
+        let session = shared.hop.open(request).await.map_err(Fault::from)?;
+        // Nobody listens at the first hop of a route.
+        let _ = has_room.send(());
+        Ok(session)
+    };
+    let next = async {
+        match &open.next {
+            Some(next) => connect(shared, open.session, next).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let ready = timeout(OPEN_DEADLINE, try_join(room, next));
+    let (session, sink) = tokio::select! {
+        ready = ready => match ready {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(fault)) => return Err(End::Fault(fault)),
+            Err(_) => return Err(End::Fault(Fault::Device(format!("no room was made within {OPEN_DEADLINE:?}")))),
+        },
+        end = links.ended() => return Err(end),
+        () = shared.stop.cancelled() => return Err(End::Fault(Fault::Closed)),
+    };
+    if let (Some(link), Some(next)) = (sink, &open.next) {
+        links.set_sink(next.node, link);
+    }
+    links.tell(Frame::Opened)?;
+    Ok(session)
+}
+
+/// Opens the data stream to the next hop.
+async fn connect(shared: &Shared, session: SessionId, next: &Next) -> Result<Link, Fault> {
+    let attach = async {
+        let stream = shared.dialer.open(next.node, next.addrs.clone()).await.map_err(|error| error.to_string())?;
+        let mut link = Link::new(stream, session);
+        link.send(Frame::Attach(Attach { session })).await.map_err(|error| error.to_string())?;
+        match link.recv().await {
+            Ok(Frame::Attached) => Ok(link),
+            Ok(Frame::Fault(Fault::Refused(reason))) => Err(reason),
+            Ok(frame) => Err(format!("{:?} frame where Attached was due", frame.kind())),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let attached = timeout(CONNECT_DEADLINE, attach).await;
+    attached
+        .unwrap_or_else(|_| Err(format!("it did not accept a stream within {CONNECT_DEADLINE:?}")))
+        .map_err(|reason| Fault::PeerLost { node: next.node, reason })
+}
+
+/// Moves steps and results until the session ends. The shard's side is given back unless it was left within a submit.
+async fn drive(shared: &Shared, links: &mut Links, mut hop: Box<dyn HopSession>) -> (End, Option<Box<dyn HopSession>>) {
+    let idle = shared.config.idle;
+    let mut idle_check = pin!(sleep(idle));
+    let mut heard_bytes = links.received_bytes();
+    let mut computing = 0_usize;
+    let end = loop {
+        tokio::select! {
+            biased;
+            done = hop.next(), if computing > 0 && links.has_room() => match done {
+                Ok(done) => {
+                    computing -= 1;
+                    if let Err(end) = links.push(done) {
+                        break end;
+                    }
+                }
+                Err(error) => break End::Fault(error.into()),
+            },
+            event = links.event() => match event {
+                Event::Step(step) => {
+                    computing += 1;
+                    tokio::select! {
+                        biased;
+                        submitted = hop.submit(step) => if let Err(error) = submitted {
+                            break End::Fault(error.into());
+                        },
+                        end = links.ended() => return (end, None),
+                        () = shared.stop.cancelled() => return (End::Fault(Fault::Closed), None),
+                    }
+                }
+                Event::End(end) => break end,
+            },
+            () = shared.stop.cancelled() => break End::Fault(Fault::Closed),
+            () = &mut idle_check => {
+                let heard = links.received_bytes();
+                if computing == 0 && heard == heard_bytes {
+                    break End::Gone(format!("nothing was heard of it for {idle:?}"));
+                }
+                heard_bytes = heard;
+                idle_check.as_mut().reset(Instant::now() + idle);
+            }
+        }
+    };
+    (end, Some(hop))
+}
+
+/// Tells the coordinator of the end, for as long as it listens. The neighbours' streams stay open until then, so that
+/// a neighbour does not take the end of this session for a failure of this node.
+async fn part(mut links: Links, end: End, tally: Tally) {
+    let left = match end {
+        End::Gone(reason) => {
+            tracing::debug!(reason, "nobody to part from");
+            return;
+        }
+        End::Close => links.tell(Frame::Tally(tally)).map(|()| None),
+        End::Fault(fault) => links.tell(Frame::Fault(fault)).map(|()| Some(tally)),
+    };
+    if let Ok(tally) = left {
+        // Past the deadline the streams are closed whether it has read the reason or not.
+        let _ = timeout(LINGER, links.linger(tally)).await;
+    }
+}
