@@ -1,5 +1,24 @@
 //! Our burn backend extensions: packed linear, norms, rope, paged attention. The only place with `unsafe`.
+//!
+//! [`KernelOps`] is what the model is written on; this module implements it for burn's CPU backend with kernels
+//! that are written once over sixteen lanes ([`Isa`]) and share their work through a [`Pool`].
 
+mod attention;
+mod bandwidth;
+mod flex;
+mod linear;
 mod ops;
+mod output;
+mod pool;
+mod rowwise;
+mod simd;
+#[cfg(test)]
+mod tests;
 
+pub use attention::PagedCache;
+pub use bandwidth::read_bandwidth;
+pub use flex::kernel_class;
+pub use linear::Packed;
 pub use ops::{AttentionShape, FarBackend, Format, KernelOps, PackError, RawMatrix, RopeTable, Sequence};
+pub use pool::{Installed, Pool};
+pub use simd::Isa;

@@ -1,0 +1,378 @@
+//! Splits attention into tasks and runs them.
+
+use std::cell::RefCell;
+
+use super::{
+    cache::{PAGE_TOKENS, PagedCache, Slab},
+    rope::rotate,
+    softmax::Running,
+};
+use crate::kernel::{
+    ops::{AttentionShape, RopeTable, Sequence},
+    output::{Output, Parts},
+    pool,
+    simd::{Isa, Kernel, LANES, Lanes},
+};
+
+/// Queries of a task: a page is read once for all of them.
+const BLOCK_QUERIES: usize = 16;
+/// Queries done at a time: their sums and one vector of the page fill the registers.
+const GROUP: usize = 4;
+/// Pages between two looks at the greatest score. Fixed: it is part of the order of summation.
+const STRETCH_PAGES: usize = 16;
+const STRETCH: usize = STRETCH_PAGES * PAGE_TOKENS;
+/// Vectors of a value done at a time.
+const VALUE_VECTORS: usize = 4;
+/// Rows of keys and values written by one task.
+const WRITE_ROWS: usize = 32;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Memory of a task, kept by its thread.
+#[derive(Default)]
+struct Scratch {
+    /// `[BLOCK_QUERIES, head_dim]`.
+    queries: Vec<f32>,
+    /// `[BLOCK_QUERIES, STRETCH]`.
+    scores: Vec<f32>,
+    /// `[BLOCK_QUERIES, value stride]`.
+    sums: Vec<f32>,
+}
+
+/// Rotates, stores and attends; see [`crate::kernel::KernelOps::attention`].
+pub(in crate::kernel) fn attention(
+    qkv: &[f32],
+    cache: &mut PagedCache,
+    layer: usize,
+    rope: &RopeTable,
+    sequences: &[Sequence<'_>],
+) -> Vec<f32> {
+    let shape = cache.shape();
+    let rows = sequences.iter().map(|sequence| sequence.rows).sum::<usize>();
+    let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+    assert_eq!(qkv.len(), rows * width, "queries, keys and values of {rows} rows");
+    for sequence in sequences {
+        let end = sequence.position + sequence.rows;
+        assert!(sequence.pages.len() >= end.div_ceil(PAGE_TOKENS), "pages for {end} positions");
+        assert!(sequence.pages.iter().all(|page| (*page as usize) < cache.pages()), "pages lie in the cache");
+        assert!(end * shape.head_dim / 2 <= rope.cos.len().min(rope.sin.len()), "rotations for {end} positions");
+    }
+    let (isa, slab) = (Isa::current(), cache.slab());
+    let spans = Spans::new(sequences);
+
+    let step = Step { qkv, width, shape, slab, rope };
+    let slabs = cache.layer_mut(layer);
+    let writes = spans.count(|sequence| sequence.rows.div_ceil(WRITE_ROWS));
+    pool::run(writes * shape.kv_heads, |i| {
+        let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
+        let (first_row, sequence, share) = spans.find(task, |sequence| sequence.rows.div_ceil(WRITE_ROWS));
+        isa.run(Write { step: &step, first_row, sequence, head, share, slabs });
+    });
+
+    let mut out = Output::new(rows * shape.heads * shape.head_dim);
+    let parts = out.parts();
+    let group = shape.heads / shape.kv_heads;
+    let blocks = |sequence: &Sequence<'_>| (sequence.rows * group).div_ceil(BLOCK_QUERIES);
+    let slabs = cache.layer(layer);
+    pool::run(spans.count(blocks) * shape.kv_heads, |i| {
+        let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
+        let (first_row, sequence, block) = spans.find(task, blocks);
+        SCRATCH.with_borrow_mut(|scratch| {
+            isa.run(Attend { step: &step, first_row, sequence, head, block, slabs, out: parts, scratch });
+        });
+    });
+    // SAFETY: the blocks cover every query of every head of every row.
+    unsafe { out.finish() }
+}
+
+/// The sequences of a call, for finding the one that a task belongs to.
+struct Spans<'a> {
+    sequences: &'a [Sequence<'a>],
+}
+
+impl<'a> Spans<'a> {
+    fn new(sequences: &'a [Sequence<'a>]) -> Self {
+        Self { sequences }
+    }
+
+    /// Tasks of all sequences.
+    fn count(&self, tasks: impl Fn(&Sequence<'_>) -> usize) -> usize {
+        self.sequences.iter().map(tasks).sum()
+    }
+
+    /// First row and sequence of a task, and the task's number within the sequence.
+    fn find(&self, mut task: usize, tasks: impl Fn(&Sequence<'_>) -> usize) -> (usize, Sequence<'a>, usize) {
+        let mut row = 0;
+        for sequence in self.sequences {
+            let own = tasks(sequence);
+            if task < own {
+                return (row, *sequence, task);
+            }
+            task -= own;
+            row += sequence.rows;
+        }
+        (row, Sequence { rows: 0, position: 0, pages: &[] }, 0)
+    }
+}
+
+/// What all tasks of a call share.
+struct Step<'a> {
+    qkv: &'a [f32],
+    width: usize,
+    shape: AttentionShape,
+    slab: Slab,
+    rope: &'a RopeTable,
+}
+
+impl Step<'_> {
+    /// A head of a row, counted over queries, keys and values.
+    #[inline(always)]
+    fn head(&self, row: usize, head: usize) -> &[f32] {
+        &self.qkv[row * self.width + head * self.slab.head_dim..][..self.slab.head_dim]
+    }
+
+    /// Where the slab of a page's head starts in its layer.
+    #[inline(always)]
+    fn slab_at(&self, page: u32, head: usize) -> usize {
+        (page as usize * self.shape.kv_heads + head) * self.slab.elements()
+    }
+}
+
+/// Keys and values of some rows of a sequence into the slabs of one head.
+struct Write<'a> {
+    step: &'a Step<'a>,
+    first_row: usize,
+    sequence: Sequence<'a>,
+    head: usize,
+    share: usize,
+    slabs: Parts<'a>,
+}
+
+impl Kernel for Write<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let (step, slab) = (self.step, self.step.slab);
+        for row in self.share * WRITE_ROWS..self.sequence.rows.min((self.share + 1) * WRITE_ROWS) {
+            let position = self.sequence.position + row;
+            let page = self.sequence.pages[position / PAGE_TOKENS];
+            let at = step.slab_at(page, self.head);
+            let token = position % PAGE_TOKENS;
+            let key = step.head(self.first_row + row, step.shape.heads + self.head);
+            let value = step.head(self.first_row + row, step.shape.heads + step.shape.kv_heads + self.head);
+            for i in 0..slab.head_dim / 2 {
+                let pair = [key[i], key[i + slab.head_dim / 2]];
+                let mut rotated = [0.0; 2];
+                let table = position * (slab.head_dim / 2) + i;
+                rotate(&pair, &[step.rope.cos[table]], &[step.rope.sin[table]], 1.0, &mut rotated);
+                // SAFETY: a position of a head is written by one task; pages belong to one sequence.
+                unsafe {
+                    self.slabs.write(at + i * PAGE_TOKENS + token, &rotated[..1]);
+                    self.slabs.write(at + (i + slab.head_dim / 2) * PAGE_TOKENS + token, &rotated[1..]);
+                }
+            }
+            // SAFETY: as above.
+            unsafe { self.slabs.write(at + slab.key_elements() + token * slab.value_stride(), value) };
+        }
+    }
+}
+
+/// Some consecutive queries of a sequence that share a key-value head, row by row.
+struct Attend<'a> {
+    step: &'a Step<'a>,
+    first_row: usize,
+    sequence: Sequence<'a>,
+    head: usize,
+    block: usize,
+    slabs: &'a [f32],
+    out: Parts<'a>,
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for Attend<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let (step, slab) = (self.step, self.step.slab);
+        let (head_dim, stride) = (slab.head_dim, slab.value_stride());
+        let group = step.shape.heads / step.shape.kv_heads;
+        let first = self.block * BLOCK_QUERIES;
+        let count = BLOCK_QUERIES.min(self.sequence.rows * group - first);
+
+        let Scratch { queries, scores, sums } = self.scratch;
+        queries.resize(BLOCK_QUERIES * head_dim, 0.0);
+        scores.resize(BLOCK_QUERIES * STRETCH, 0.0);
+        sums.clear();
+        sums.resize(BLOCK_QUERIES * stride, 0.0);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        // Positions each query sees.
+        let mut seen = [0; BLOCK_QUERIES];
+        for i in 0..count {
+            let (row, head) = ((first + i) / group, (first + i) % group);
+            let position = self.sequence.position + row;
+            seen[i] = position + 1;
+            let query = step.head(self.first_row + row, self.head * group + head);
+            let half = head_dim / 2;
+            let (cos, sin) = (&step.rope.cos[position * half..], &step.rope.sin[position * half..]);
+            rotate(query, cos, sin, scale, &mut queries[i * head_dim..][..head_dim]);
+        }
+        let seen = &seen[..count];
+
+        let mut running = [Running::NOTHING; BLOCK_QUERIES];
+        for (stretch, pages) in self.sequence.pages.chunks(STRETCH_PAGES).enumerate() {
+            let start = stretch * STRETCH;
+            let Some(most) = seen[count - 1].checked_sub(start).filter(|most| *most > 0) else { break };
+            let pages = &pages[..most.div_ceil(PAGE_TOKENS).min(pages.len())];
+            for (p, page) in pages.iter().enumerate() {
+                let keys = &self.slabs[step.slab_at(*page, self.head)..][..slab.key_elements()];
+                let keys = keys.as_chunks::<LANES>().0.as_chunks::<2>().0;
+                let mut i = 0;
+                while i < count {
+                    let q = &queries[i * head_dim..];
+                    let s = &mut scores[i * STRETCH + p * PAGE_TOKENS..];
+                    match (count - i).min(GROUP) {
+                        4 => score::<L, 4>(l, keys, q, head_dim, s),
+                        3 => score::<L, 3>(l, keys, q, head_dim, s),
+                        2 => score::<L, 2>(l, keys, q, head_dim, s),
+                        _ => score::<L, 1>(l, keys, q, head_dim, s),
+                    }
+                    i += GROUP;
+                }
+            }
+            for i in 0..count {
+                let visible = seen[i].saturating_sub(start).min(STRETCH);
+                if visible == 0 {
+                    continue;
+                }
+                let shrink = running[i].take(l, &mut scores[i * STRETCH..][..STRETCH], visible);
+                for sum in sums[i * stride..][..stride].as_chunks_mut::<LANES>().0 {
+                    l.store(l.mul(l.load(sum), l.splat(shrink)), sum);
+                }
+            }
+            for (p, page) in pages.iter().enumerate() {
+                let at = step.slab_at(*page, self.head) + slab.key_elements();
+                let values = self.slabs[at..][..PAGE_TOKENS * stride].as_chunks::<LANES>().0;
+                let mut i = 0;
+                while i < count {
+                    let size = (count - i).min(GROUP);
+                    let visible = |i: usize| seen[i].saturating_sub(start + p * PAGE_TOKENS).min(PAGE_TOKENS);
+                    // Queries are in order of position: the first sees least.
+                    let common = visible(i);
+                    let w = &scores[i * STRETCH + p * PAGE_TOKENS..];
+                    let s = &mut sums[i * stride..];
+                    match size {
+                        4 => weigh::<L, 4>(l, values, 0..common, w, stride, s),
+                        3 => weigh::<L, 3>(l, values, 0..common, w, stride, s),
+                        2 => weigh::<L, 2>(l, values, 0..common, w, stride, s),
+                        _ => weigh::<L, 1>(l, values, 0..common, w, stride, s),
+                    }
+                    for j in i + 1..i + size {
+                        if visible(j) > common {
+                            let w = &scores[j * STRETCH + p * PAGE_TOKENS..];
+                            weigh::<L, 1>(l, values, common..visible(j), w, stride, &mut sums[j * stride..]);
+                        }
+                    }
+                    i += GROUP;
+                }
+            }
+        }
+
+        for i in 0..count {
+            let (row, head) = ((first + i) / group, (first + i) % group);
+            let sums = &mut sums[i * stride..][..stride];
+            let inverse = l.splat(1.0 / running[i].total);
+            for sum in sums.as_chunks_mut::<LANES>().0 {
+                l.store(l.mul(l.load(sum), inverse), sum);
+            }
+            let at = ((self.first_row + row) * step.shape.heads + self.head * group + head) * head_dim;
+            // SAFETY: this query belongs to this task alone.
+            unsafe { self.out.write(at, &sums[..head_dim]) };
+        }
+    }
+}
+
+/// Scores of `M` queries with the 32 keys of a page. Even and odd elements are summed apart, then together.
+#[inline(always)]
+fn score<L: Lanes, const M: usize>(
+    l: L,
+    keys: &[[[f32; LANES]; 2]],
+    queries: &[f32],
+    head_dim: usize,
+    scores: &mut [f32],
+) {
+    let mut sums = [[[l.splat(0.0); 2]; 2]; M];
+    let keys = keys.as_chunks::<2>().0;
+    let queries: [&[[f32; 2]]; M] = std::array::from_fn(|n| queries[n * head_dim..][..head_dim].as_chunks::<2>().0);
+    for (i, keys) in keys.iter().enumerate() {
+        for (parity, keys) in keys.iter().enumerate() {
+            let keys = [l.load(&keys[0]), l.load(&keys[1])];
+            for n in 0..M {
+                let q = l.splat(queries[n][i][parity]);
+                sums[n][parity][0] = l.fma(q, keys[0], sums[n][parity][0]);
+                sums[n][parity][1] = l.fma(q, keys[1], sums[n][parity][1]);
+            }
+        }
+    }
+    for n in 0..M {
+        let scores = scores[n * STRETCH..][..PAGE_TOKENS].as_chunks_mut::<LANES>().0;
+        l.store(l.add(sums[n][0][0], sums[n][1][0]), &mut scores[0]);
+        l.store(l.add(sums[n][0][1], sums[n][1][1]), &mut scores[1]);
+    }
+}
+
+/// Adds some of a page's values to the sums of `M` queries, each times the query's weight.
+#[inline(always)]
+fn weigh<L: Lanes, const M: usize>(
+    l: L,
+    values: &[[f32; LANES]],
+    tokens: std::ops::Range<usize>,
+    weights: &[f32],
+    stride: usize,
+    sums: &mut [f32],
+) {
+    let vectors = stride / LANES;
+    let mut v = 0;
+    while v < vectors {
+        if vectors - v >= VALUE_VECTORS {
+            weigh_vectors::<L, M, VALUE_VECTORS>(l, values, tokens.clone(), weights, stride, v, sums);
+            v += VALUE_VECTORS;
+        } else {
+            weigh_vectors::<L, M, 1>(l, values, tokens.clone(), weights, stride, v, sums);
+            v += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn weigh_vectors<L: Lanes, const M: usize, const V: usize>(
+    l: L,
+    values: &[[f32; LANES]],
+    tokens: std::ops::Range<usize>,
+    weights: &[f32],
+    stride: usize,
+    v: usize,
+    sums: &mut [f32],
+) {
+    let mut acc = [[l.splat(0.0); V]; M];
+    for n in 0..M {
+        let sums = sums[n * stride + v * LANES..][..V * LANES].as_chunks::<LANES>().0;
+        for j in 0..V {
+            acc[n][j] = l.load(&sums[j]);
+        }
+    }
+    for token in tokens {
+        let values = &values[token * (stride / LANES) + v..][..V];
+        for n in 0..M {
+            let w = l.splat(weights[n * STRETCH + token]);
+            for j in 0..V {
+                acc[n][j] = l.fma(w, l.load(&values[j]), acc[n][j]);
+            }
+        }
+    }
+    for n in 0..M {
+        let sums = sums[n * stride + v * LANES..][..V * LANES].as_chunks_mut::<LANES>().0;
+        for j in 0..V {
+            l.store(acc[n][j], &mut sums[j]);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Rows of a packed matrix as f32: what GGML's dequantization gives, bit for bit.
+
+use super::{
+    dense::Element,
+    quant::{BLOCK, Tile},
+    weight::{Packed, Tiles},
+};
+use crate::kernel::simd::LANES;
+
+/// Rows `ids`, one after the other. An id that is not a row panics: the caller checks.
+pub(in crate::kernel) fn embed(weight: &Packed, ids: &[u32]) -> Vec<f32> {
+    let (weight, mut out) = (weight.weight(), Vec::with_capacity(ids.len() * weight.columns()));
+    for id in ids {
+        let row = *id as usize;
+        assert!(row < weight.n, "token {row} of a vocabulary of {}", weight.n);
+        match &weight.tiles {
+            Tiles::Q4_0(tiles) => unpack(tiles, row, weight.k, &mut out),
+            Tiles::Q4_1(tiles) => unpack(tiles, row, weight.k, &mut out),
+            Tiles::Q8_0(tiles) => unpack(tiles, row, weight.k, &mut out),
+            Tiles::F32(columns) => widen(columns, row, weight.k, &mut out),
+            Tiles::F16(columns) => widen(columns, row, weight.k, &mut out),
+            Tiles::BF16(columns) => widen(columns, row, weight.k, &mut out),
+        }
+    }
+    out
+}
+
+fn unpack<T: Tile>(tiles: &[T], row: usize, k: usize, out: &mut Vec<f32>) {
+    let blocks = k / BLOCK;
+    for tile in &tiles[row / LANES * blocks..][..blocks] {
+        out.extend(tile.unpack(row % LANES));
+    }
+}
+
+fn widen<E: Element>(columns: &[[E; LANES]], row: usize, k: usize, out: &mut Vec<f32>) {
+    out.extend(columns[row / LANES * k..][..k].iter().map(|column| column[row % LANES].widen()));
+}

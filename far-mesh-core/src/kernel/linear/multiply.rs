@@ -1,0 +1,200 @@
+//! The product itself: splits it into tasks and runs them.
+
+use std::{cell::RefCell, marker::PhantomData, ops::Range};
+
+use super::{
+    dense::{self, Element},
+    quant::{Block, Tile},
+    rows::{GROUP, Quantize, groups, interleave},
+    weight::{Packed, Tiles},
+};
+use crate::kernel::{
+    output::{Output, Parts},
+    pool,
+    simd::{Isa, Kernel, LANES, Lanes},
+};
+
+/// Bytes of weights a task goes through for each group of rows: they stay in the second-level cache meanwhile.
+const STRIP_BYTES: usize = 128 * 1024;
+/// Least bytes of a task with few rows: less is not worth the draw.
+const LEAST_BYTES: usize = 12 * 1024;
+/// Tasks to a thread, so that one that is slowed down can leave some to the others.
+const TASKS_PER_THREAD: usize = 4;
+/// Rows of a task.
+const STRIP_ROWS: usize = 16 * GROUP;
+/// How far ahead of the multiplication weights are asked for.
+const PREFETCH_BYTES: usize = 2048;
+
+thread_local! {
+    /// Activations of the call in progress: kept, so that a step allocates nothing.
+    static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+    static COLUMNS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `x [t, k]` times the transposed weight: `[t, n]`.
+pub(in crate::kernel) fn linear(x: &[f32], weight: &Packed) -> Vec<f32> {
+    let weight = weight.weight();
+    let call = Call { x, rows: x.len() / weight.k, n: weight.n, k: weight.k };
+    match &weight.tiles {
+        Tiles::Q4_0(tiles) => call.quantized(tiles),
+        Tiles::Q4_1(tiles) => call.quantized(tiles),
+        Tiles::Q8_0(tiles) => call.quantized(tiles),
+        Tiles::F32(columns) => call.dense(columns),
+        Tiles::F16(columns) => call.dense(columns),
+        Tiles::BF16(columns) => call.dense(columns),
+    }
+}
+
+struct Call<'a> {
+    x: &'a [f32],
+    rows: usize,
+    n: usize,
+    k: usize,
+}
+
+impl Call<'_> {
+    fn quantized<T: Tile>(&self, tiles: &[T]) -> Vec<f32> {
+        BLOCKS.with_borrow_mut(|blocks| {
+            let per_row = self.k / super::quant::BLOCK;
+            blocks.resize(self.rows * per_row, [0; _]);
+            let isa = Isa::current();
+            for (start, size) in groups(self.rows) {
+                let x = &self.x[start * self.k..][..size * self.k];
+                let out = &mut blocks[start * per_row..][..size * per_row];
+                isa.run(Quantize::<T> { x, size, out, tile: PhantomData });
+            }
+            let blocks = &blocks[..];
+            self.strips(per_row * size_of::<T>(), |range, rows, out| {
+                isa.run(QuantStrip { tiles, per_row, range, rows, x: blocks, n: self.n, out });
+            })
+        })
+    }
+
+    fn dense<E: Element>(&self, columns: &[[E; LANES]]) -> Vec<f32> {
+        COLUMNS.with_borrow_mut(|x| {
+            x.resize(self.rows * self.k, 0.0);
+            for (start, size) in groups(self.rows) {
+                let part = start * self.k..(start + size) * self.k;
+                interleave(&self.x[part.clone()], size, &mut x[part]);
+            }
+            let x = &x[..];
+            let isa = Isa::current();
+            self.strips(self.k * size_of::<[E; LANES]>(), |range, rows, out| {
+                isa.run(DenseStrip { columns, k: self.k, range, rows, x, n: self.n, out });
+            })
+        })
+    }
+
+    /// Calls `task` for ranges of tiles and of rows that together cover the product once.
+    fn strips(&self, tile_bytes: usize, task: impl Fn(Range<usize>, Range<usize>, Parts<'_>) + Sync) -> Vec<f32> {
+        let tiles = self.n.div_ceil(LANES);
+        let share = tiles.div_ceil(pool::threads() * TASKS_PER_THREAD).max(LEAST_BYTES.div_ceil(tile_bytes));
+        let width = if self.rows <= GROUP { share } else { share.min((STRIP_BYTES / tile_bytes).max(1)) };
+        let (across, down) = (tiles.div_ceil(width), self.rows.div_ceil(STRIP_ROWS));
+        let mut out = Output::new(self.rows * self.n);
+        let parts = out.parts();
+        pool::run(across * down, |i| {
+            let (a, d) = (i / down, i % down);
+            let range = a * width..tiles.min((a + 1) * width);
+            task(range, d * STRIP_ROWS..self.rows.min((d + 1) * STRIP_ROWS), parts);
+        });
+        // SAFETY: the tasks cover all tiles and rows, and each writes all outputs of its own.
+        unsafe { out.finish() }
+    }
+}
+
+/// Some tiles times some rows.
+struct QuantStrip<'a, T> {
+    tiles: &'a [T],
+    per_row: usize,
+    range: Range<usize>,
+    rows: Range<usize>,
+    x: &'a [Block],
+    n: usize,
+    out: Parts<'a>,
+}
+
+impl<T: Tile> Kernel for QuantStrip<'_, T> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for (start, size) in groups(self.rows.len()) {
+            let start = self.rows.start + start;
+            match size {
+                8 => self.group::<L, 8>(l, start),
+                4 => self.group::<L, 4>(l, start),
+                2 => self.group::<L, 2>(l, start),
+                _ => self.group::<L, 1>(l, start),
+            }
+        }
+    }
+}
+
+impl<T: Tile> QuantStrip<'_, T> {
+    #[inline(always)]
+    fn group<L: Lanes, const M: usize>(&self, l: L, start: usize) {
+        let x = self.x[start * self.per_row..][..M * self.per_row].as_chunks::<M>().0;
+        for tile in self.range.clone() {
+            let mut sums = [l.splat(0.0); M];
+            for (w, x) in self.tiles[tile * self.per_row..][..self.per_row].iter().zip(x) {
+                let w: &T = w;
+                let ahead = std::ptr::from_ref(w).cast::<u8>().wrapping_add(PREFETCH_BYTES);
+                if M == 1 {
+                    for line in 0..size_of::<T>().div_ceil(64) {
+                        l.prefetch(ahead.wrapping_add(64 * line));
+                    }
+                }
+                w.multiply(l, x, &mut sums);
+            }
+            store(l, &sums, self.out, start, tile, self.n);
+        }
+    }
+}
+
+/// Some columns times some rows.
+struct DenseStrip<'a, E> {
+    columns: &'a [[E; LANES]],
+    k: usize,
+    range: Range<usize>,
+    rows: Range<usize>,
+    x: &'a [f32],
+    n: usize,
+    out: Parts<'a>,
+}
+
+impl<E: Element> Kernel for DenseStrip<'_, E> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for (start, size) in groups(self.rows.len()) {
+            let start = self.rows.start + start;
+            match size {
+                8 => self.group::<L, 8>(l, start),
+                4 => self.group::<L, 4>(l, start),
+                2 => self.group::<L, 2>(l, start),
+                _ => self.group::<L, 1>(l, start),
+            }
+        }
+    }
+}
+
+impl<E: Element> DenseStrip<'_, E> {
+    #[inline(always)]
+    fn group<L: Lanes, const M: usize>(&self, l: L, start: usize) {
+        let x = self.x[start * self.k..][..M * self.k].as_chunks::<M>().0;
+        for tile in self.range.clone() {
+            let sums = dense::multiply(l, &self.columns[tile * self.k..][..self.k], x);
+            store(l, &sums, self.out, start, tile, self.n);
+        }
+    }
+}
+
+#[inline(always)]
+fn store<L: Lanes, const M: usize>(l: L, sums: &[L::F; M], out: Parts<'_>, start: usize, tile: usize, n: usize) {
+    let first = tile * LANES;
+    for (i, sum) in sums.iter().enumerate() {
+        let mut values = [0.0; LANES];
+        l.store(*sum, &mut values);
+        let values = if first + LANES <= n { &values[..] } else { &values[..n - first] };
+        // SAFETY: no other task has these rows and columns.
+        unsafe { out.write((start + i) * n + first, values) };
+    }
+}

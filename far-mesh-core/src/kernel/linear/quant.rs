@@ -1,0 +1,222 @@
+//! Tiles of quantized weights: one block of 32 columns for 16 rows, the same bytes as in GGUF in another order.
+
+use half::f16;
+
+use crate::kernel::simd::{LANES, Lanes};
+
+/// Columns of a block, in weights and activations alike.
+pub(super) const BLOCK: usize = 32;
+
+/// A block of activations: 32 int8 in words of 4, then the bits of their scale, then [`Tile::correction`].
+pub(super) type Block = [u32; BLOCK / 4 + 2];
+pub(super) const SCALE: usize = BLOCK / 4;
+pub(super) const CORRECTION: usize = SCALE + 1;
+
+/// A block of columns for 16 rows.
+pub(super) trait Tile: Copy + Send + Sync {
+    const ZERO: Self;
+
+    /// Puts one row's block, as GGML writes it, in its place.
+    fn fill(&mut self, row: usize, block: &[u8]);
+
+    /// One row's block as GGML dequantizes it.
+    fn unpack(&self, row: usize) -> [f32; BLOCK];
+
+    /// What an activation block's `sum` and `scale` add to the product, as [`Tile::multiply`] wants it.
+    fn correction(sum: i32, scale: f32, byte_bias: i32) -> u32;
+
+    /// Adds the product with one block of each of `M` activation rows.
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]);
+}
+
+/// Four-bit values, `d * (q - 8)`.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) struct Q4_0 {
+    q: [[u8; 64]; 4],
+    d: [f16; LANES],
+}
+
+/// Four-bit values, `d * q + m`.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Q4_1 {
+    q: [[u8; 64]; 4],
+    d: [f16; LANES],
+    m: [f16; LANES],
+}
+
+/// Eight-bit values, `d * q`; kept with 128 added.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) struct Q8_0 {
+    q: [[u8; 64]; 8],
+    d: [f16; LANES],
+}
+
+fn half_at(block: &[u8], at: usize) -> f16 {
+    f16::from_le_bytes([block[at], block[at + 1]])
+}
+
+/// Puts a row's bytes in words of 4 beside those of the other rows.
+fn interleave<const N: usize>(q: &mut [[u8; 64]; N], row: usize, bytes: &[u8]) {
+    for (word, bytes) in q.iter_mut().zip(bytes.chunks_exact(4)) {
+        word[row * 4..row * 4 + 4].copy_from_slice(bytes);
+    }
+}
+
+/// A row's 4-bit values: element `i` in the low half of byte `i`, element `i + 16` in the high half.
+fn nibbles(q: &[[u8; 64]; 4], row: usize) -> [u8; BLOCK] {
+    let mut out = [0; BLOCK];
+    for i in 0..16 {
+        let byte = q[i / 4][row * 4 + i % 4];
+        out[i] = byte & 15;
+        out[i + 16] = byte >> 4;
+    }
+    out
+}
+
+/// Products of 4-bit weights with a block, from `start` on.
+#[inline(always)]
+fn dot_nibbles<L: Lanes, const M: usize>(l: L, low: &[L::I; 4], high: &[L::I; 4], x: &Block, start: i32) -> L::I {
+    let mut c = l.splat_i(start);
+    if M < 4 {
+        // Too few rows to hide the latency of one chain. Integers: the order is free.
+        let mut e = l.splat_i(0);
+        for j in 0..4 {
+            c = l.dot_nibbles(c, low[j], x[j]);
+            e = l.dot_nibbles(e, high[j], x[4 + j]);
+        }
+        return l.add_i(c, e);
+    }
+    for j in 0..4 {
+        c = l.dot_nibbles(c, low[j], x[j]);
+    }
+    for j in 0..4 {
+        c = l.dot_nibbles(c, high[j], x[4 + j]);
+    }
+    c
+}
+
+#[inline(always)]
+fn split<L: Lanes>(l: L, q: &[[u8; 64]; 4]) -> ([L::I; 4], [L::I; 4]) {
+    let mut low = [l.splat_i(0); 4];
+    let mut high = low;
+    for j in 0..4 {
+        let bytes = l.load_bytes(&q[j]);
+        low[j] = l.low_nibbles(bytes);
+        high[j] = l.high_nibbles(bytes);
+    }
+    (low, high)
+}
+
+impl Tile for Q4_0 {
+    const ZERO: Self = Self { q: [[0; 64]; 4], d: [f16::ZERO; LANES] };
+
+    fn fill(&mut self, row: usize, block: &[u8]) {
+        self.d[row] = half_at(block, 0);
+        interleave(&mut self.q, row, &block[2..]);
+    }
+
+    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+        let d = self.d[row].to_f32();
+        nibbles(&self.q, row).map(|q| d * (f32::from(q) - 8.0))
+    }
+
+    #[inline(always)]
+    fn correction(sum: i32, _scale: f32, _byte_bias: i32) -> u32 {
+        (-8 * sum) as u32
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+        let d = l.widen_f16(&self.d);
+        let (low, high) = split(l, &self.q);
+        for n in 0..M {
+            let c = dot_nibbles::<L, M>(l, &low, &high, &x[n], x[n][CORRECTION] as i32);
+            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            sums[n] = l.fma(l.to_float(c), scale, sums[n]);
+        }
+    }
+}
+
+impl Tile for Q4_1 {
+    const ZERO: Self = Self { q: [[0; 64]; 4], d: [f16::ZERO; LANES], m: [f16::ZERO; LANES] };
+
+    fn fill(&mut self, row: usize, block: &[u8]) {
+        self.d[row] = half_at(block, 0);
+        self.m[row] = half_at(block, 2);
+        interleave(&mut self.q, row, &block[4..]);
+    }
+
+    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+        let (d, m) = (self.d[row].to_f32(), self.m[row].to_f32());
+        nibbles(&self.q, row).map(|q| d * f32::from(q) + m)
+    }
+
+    #[inline(always)]
+    fn correction(sum: i32, scale: f32, _byte_bias: i32) -> u32 {
+        (scale * sum as f32).to_bits()
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+        let (d, m) = (l.widen_f16(&self.d), l.widen_f16(&self.m));
+        let (low, high) = split(l, &self.q);
+        for n in 0..M {
+            let c = dot_nibbles::<L, M>(l, &low, &high, &x[n], 0);
+            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            sums[n] = l.fma(l.to_float(c), scale, sums[n]);
+            sums[n] = l.fma(m, l.splat(f32::from_bits(x[n][CORRECTION])), sums[n]);
+        }
+    }
+}
+
+impl Tile for Q8_0 {
+    const ZERO: Self = Self { q: [[128; 64]; 8], d: [f16::ZERO; LANES] };
+
+    fn fill(&mut self, row: usize, block: &[u8]) {
+        self.d[row] = half_at(block, 0);
+        let mut biased = [0; BLOCK];
+        for (to, from) in biased.iter_mut().zip(&block[2..]) {
+            *to = from ^ 0x80;
+        }
+        interleave(&mut self.q, row, &biased);
+    }
+
+    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+        let d = self.d[row].to_f32();
+        std::array::from_fn(|i| d * f32::from((self.q[i / 4][row * 4 + i % 4] ^ 0x80) as i8))
+    }
+
+    #[inline(always)]
+    fn correction(sum: i32, _scale: f32, byte_bias: i32) -> u32 {
+        (-byte_bias * sum) as u32
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+        let d = l.widen_f16(&self.d);
+        let mut q = [l.splat_i(0); 8];
+        for j in 0..8 {
+            q[j] = l.load_bytes(&self.q[j]);
+        }
+        for n in 0..M {
+            let mut c = l.splat_i(x[n][CORRECTION] as i32);
+            if M < 4 {
+                let mut e = l.splat_i(0);
+                for j in 0..4 {
+                    c = l.dot_bytes(c, q[j], x[n][j]);
+                    e = l.dot_bytes(e, q[4 + j], x[n][4 + j]);
+                }
+                c = l.add_i(c, e);
+            } else {
+                for j in 0..8 {
+                    c = l.dot_bytes(c, q[j], x[n][j]);
+                }
+            }
+            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            sums[n] = l.fma(l.to_float(c), scale, sums[n]);
+        }
+    }
+}

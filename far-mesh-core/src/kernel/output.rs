@@ -1,0 +1,70 @@
+//! A result that several threads fill, each its own part.
+
+use std::marker::PhantomData;
+
+/// `len` f32 that are written before they are read.
+pub(super) struct Output {
+    buffer: Vec<f32>,
+    len: usize,
+}
+
+/// Writes into an [`Output`] or a slice from any thread.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    start: *mut f32,
+    len: usize,
+    _borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointer is used only by methods whose callers promise that no two threads touch the same element.
+unsafe impl Send for Parts<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Parts<'_> {}
+
+impl Output {
+    pub(super) fn new(len: usize) -> Self {
+        Self { buffer: Vec::with_capacity(len), len }
+    }
+
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        Parts { start: self.buffer.as_mut_ptr(), len: self.len, _borrow: PhantomData }
+    }
+
+    /// The finished result.
+    ///
+    /// # Safety
+    /// Every element has been written.
+    pub(super) unsafe fn finish(mut self) -> Vec<f32> {
+        // SAFETY: the capacity is at least `len`, and the caller vouches for the elements.
+        unsafe { self.buffer.set_len(self.len) };
+        self.buffer
+    }
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn of(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), _borrow: PhantomData }
+    }
+
+    /// Copies `values` to `at..`.
+    ///
+    /// # Safety
+    /// No other thread touches these elements meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn write(self, at: usize, values: &[f32]) {
+        assert!(at <= self.len && values.len() <= self.len - at, "part of a result lies outside of it");
+        // SAFETY: within the buffer as just checked; the caller has these elements for itself.
+        unsafe { self.start.add(at).copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+    }
+
+    /// The elements `at..at + len`.
+    ///
+    /// # Safety
+    /// They have been written before, and no one else touches them while the slice lives.
+    #[inline(always)]
+    pub(super) unsafe fn slice(self, at: usize, len: usize) -> &'a mut [f32] {
+        assert!(at <= self.len && len <= self.len - at, "part of a result lies outside of it");
+        // SAFETY: within the buffer as just checked; the caller has these elements for itself.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
