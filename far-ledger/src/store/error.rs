@@ -1,0 +1,267 @@
+//! What may go wrong, an enum for each kind of operation, and what to do about it.
+
+use std::path::PathBuf;
+
+use crate::{amount::NegativeAmount, field::FieldError, session::Status};
+
+/// The database does not do what it is asked. The cause is not in the request.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// Somebody else holds the database: repeat the call.
+    #[error("the ledger is busy: another writer held it for longer than the timeout, repeat the call")]
+    Busy(#[source] sqlx::Error),
+    /// There is no room.
+    #[error("the disk of the ledger is full: make room, then repeat the call")]
+    Full(#[source] sqlx::Error),
+    /// The file may only be read.
+    #[error("the ledger can only be read: give this process the right to write the file and its directory")]
+    ReadOnly(#[source] sqlx::Error),
+    /// The file is damaged.
+    #[error("the ledger's file is damaged: stop, keep a copy, and restore the last backup")]
+    Damaged(#[source] sqlx::Error),
+    /// The store was closed.
+    #[error("the ledger is closed: open it again")]
+    Closed(#[source] sqlx::Error),
+    /// Anything else.
+    #[error("the database of the ledger failed: {0}")]
+    Failed(#[source] sqlx::Error),
+}
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be made or opened.
+    #[error("the ledger {} cannot be opened: make its directory and give this process the right to write there", .path.display())]
+    Path {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+    /// The file is no database, or a damaged one.
+    #[error("{} is not an intact SQLite database: name another file or restore the last backup", .path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
+    /// The database belongs to another program.
+    #[error("{} is a database of another program (it has a table {table:?}): name another file", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// A table that is not ours.
+        table: String,
+    },
+    /// A newer version made the schema.
+    #[error(
+        "the ledger {} has schema {found}, this program knows up to {known}: use the newer version that wrote it",
+        .path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Schema of the file.
+        found: i64,
+        /// Newest schema of this program.
+        known: i64,
+    },
+    /// A migration in the file is not the one of this program.
+    #[error(
+        "the ledger {} was made by another build: its migration {version} differs; use that build or name another file",
+        .path.display()
+    )]
+    OtherSchema {
+        /// The file.
+        path: PathBuf,
+        /// The migration.
+        version: i64,
+    },
+    /// A migration failed; the schema is as before.
+    #[error("the ledger {} could not be migrated, its schema is as before", .path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: Box<sqlx::migrate::MigrateError>,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why something about a node was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A value cannot be stored.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// There is no such node.
+    #[error("node {node_id} is not in the ledger: upsert it first")]
+    Unknown {
+        /// The node.
+        node_id: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a session did not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BeginError {
+    /// A value cannot be stored.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// Another session has this identifier.
+    #[error("another session is called {session_id}: draw a fresh identifier")]
+    Conflict {
+        /// The session.
+        session_id: String,
+    },
+    /// The session that has this identifier cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a session was not finalized. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FinalizeError {
+    /// There is no such session.
+    #[error("session {session_id} is not in the ledger: begin it first")]
+    UnknownSession {
+        /// The session.
+        session_id: String,
+    },
+    /// The session was finalized with another outcome.
+    #[error(
+        "session {session_id} was finalized with another outcome, which stays: the first account of a session is final"
+    )]
+    Conflict {
+        /// The session.
+        session_id: String,
+    },
+    /// The session failed, so it has no cost.
+    #[error("session {session_id} has failed and cannot be finalized: a failed session has no cost")]
+    Failed {
+        /// The session.
+        session_id: String,
+    },
+    /// A contribution names a node that is not in the ledger.
+    #[error("node {node_id} contributed and is not in the ledger: upsert it, then finalize again")]
+    UnknownNode {
+        /// The node.
+        node_id: String,
+    },
+    /// A node's total would pass what an amount can hold.
+    #[error("the totals of node {node_id} would pass what the ledger can hold: nothing was added")]
+    Overflow {
+        /// The node.
+        node_id: String,
+    },
+    /// A value cannot be stored.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// What is stored of the session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why a session was not marked as failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailError {
+    /// There is no such session.
+    #[error("session {session_id} is not in the ledger: begin it first")]
+    UnknownSession {
+        /// The session.
+        session_id: String,
+    },
+    /// The session was finalized, and its account stays.
+    #[error("session {session_id} is {status} and cannot fail any more: its account stays")]
+    Completed {
+        /// The session.
+        session_id: String,
+        /// How it stands.
+        status: Status,
+    },
+    /// What is stored of the session cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why something cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// A row holds what this program never writes.
+    #[error(
+        "{column} holds {value}, which this program never writes: the file was changed by hand or by a newer version"
+    )]
+    BadRow {
+        /// Column of the value.
+        column: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+impl From<sqlx::Error> for BackendError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut => Self::Busy(error),
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Closed(error),
+            _ => match sqlite_code(&error) {
+                Some(5 | 6) => Self::Busy(error),
+                Some(8) => Self::ReadOnly(error),
+                Some(11 | 26) => Self::Damaged(error),
+                Some(13) => Self::Full(error),
+                _ => Self::Failed(error),
+            },
+        }
+    }
+}
+
+macro_rules! from_sqlx {
+    ($($error:ident),*) => {$(
+        impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                Self::Backend(error.into())
+            }
+        }
+    )*};
+}
+from_sqlx!(NodeError, BeginError, FinalizeError, FailError, ReadError);
+
+impl From<NegativeAmount> for ReadError {
+    fn from(error: NegativeAmount) -> Self {
+        Self::BadRow { column: "an amount", value: error.nano.to_string() }
+    }
+}
+
+/// Primary result code of SQLite (<https://www.sqlite.org/rescode.html>), without what extends it.
+pub(crate) fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

@@ -1,0 +1,102 @@
+//! Operations on nodes. The SQL is what SQLite and PostgreSQL read alike.
+
+use sqlx::SqlitePool;
+
+use crate::{
+    node::{Node, NodeEarnings, NodeModel, NodeRow},
+    store::{
+        error::{NodeError, ReadError},
+        sqlite::{row::Read, writer::Writer},
+    },
+    time::UnixMillis,
+};
+
+/// A wallet is never unset by silence, and a late message does not turn back the clock.
+const UPSERT: &str = "
+INSERT INTO far_nodes (node_id, wallet_address, gpu_model, vram_gb, location, is_active, last_seen)
+VALUES ($1, $2, $3, $4, $5, 1, $6)
+ON CONFLICT (node_id) DO UPDATE SET
+    wallet_address = COALESCE(excluded.wallet_address, far_nodes.wallet_address),
+    gpu_model = excluded.gpu_model,
+    vram_gb = excluded.vram_gb,
+    location = excluded.location,
+    is_active = 1,
+    last_seen = CASE WHEN excluded.last_seen > far_nodes.last_seen THEN excluded.last_seen ELSE far_nodes.last_seen END";
+
+/// Nothing where the node is unknown: the row comes from the node's own.
+const UPSERT_MODEL: &str = "
+INSERT INTO far_node_models (node_id, model_id, layers_start, layers_end, quantization, is_serving)
+SELECT node_id, $2, $3, $4, $5, 1 FROM far_nodes WHERE node_id = $1
+ON CONFLICT (node_id, model_id, layers_start, layers_end) DO UPDATE SET
+    quantization = excluded.quantization,
+    is_serving = 1";
+
+const DEACTIVATE: &str = "UPDATE far_nodes SET is_active = 0 WHERE node_id = $1";
+
+const STOP_SERVING: &str = "UPDATE far_node_models SET is_serving = 0 WHERE node_id = $1";
+
+const SEEN: &str = "
+UPDATE far_nodes SET last_seen = CASE WHEN $2 > last_seen THEN $2 ELSE last_seen END WHERE node_id = $1";
+
+const ACTIVE: &str = "SELECT * FROM active_far_nodes WHERE last_seen >= $1 ORDER BY node_id";
+
+const EARNINGS: &str = "SELECT * FROM node_earnings_summary WHERE node_id = $1";
+
+pub(super) async fn upsert(writer: &Writer, node: &Node) -> Result<(), NodeError> {
+    node.check()?;
+    let mut transaction = writer.begin().await?;
+    sqlx::query(UPSERT)
+        .bind(&node.node_id)
+        .bind(node.wallet.map(|wallet| wallet.to_string()))
+        .bind(&node.gpu_model)
+        .bind(node.vram_gb.map(i64::from))
+        .bind(&node.location)
+        .bind(node.last_seen.get())
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn upsert_model(writer: &Writer, model: &NodeModel) -> Result<(), NodeError> {
+    model.check()?;
+    let mut transaction = writer.begin().await?;
+    let done = sqlx::query(UPSERT_MODEL)
+        .bind(&model.node_id)
+        .bind(&model.model_id)
+        .bind(i64::from(model.layers_start))
+        .bind(i64::from(model.layers_end))
+        .bind(&model.quantization)
+        .execute(&mut *transaction)
+        .await?;
+    known(done.rows_affected(), &model.node_id)?;
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn withdraw(writer: &Writer, node_id: &str) -> Result<(), NodeError> {
+    let mut transaction = writer.begin().await?;
+    let done = sqlx::query(DEACTIVATE).bind(node_id).execute(&mut *transaction).await?;
+    known(done.rows_affected(), node_id)?;
+    sqlx::query(STOP_SERVING).bind(node_id).execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn seen(writer: &Writer, node_id: &str, seen: UnixMillis) -> Result<(), NodeError> {
+    let mut transaction = writer.begin().await?;
+    let done = sqlx::query(SEEN).bind(node_id).bind(seen.get()).execute(&mut *transaction).await?;
+    known(done.rows_affected(), node_id)?;
+    Ok(transaction.commit().await?)
+}
+
+pub(super) async fn active(readers: &SqlitePool, since: UnixMillis) -> Result<Vec<NodeRow>, ReadError> {
+    let rows = sqlx::query(ACTIVE).bind(since.get()).fetch_all(readers).await?;
+    rows.iter().map(NodeRow::read).collect()
+}
+
+pub(super) async fn earnings(readers: &SqlitePool, node_id: &str) -> Result<Option<NodeEarnings>, ReadError> {
+    let row = sqlx::query(EARNINGS).bind(node_id).fetch_optional(readers).await?;
+    row.as_ref().map(NodeEarnings::read).transpose()
+}
+
+fn known(rows: u64, node_id: &str) -> Result<(), NodeError> {
+    if rows == 0 { Err(NodeError::Unknown { node_id: node_id.to_owned() }) } else { Ok(()) }
+}
