@@ -122,11 +122,59 @@ impl Store for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sqlite::writer::Writer;
 
     /// Compiles only where a task of a multi-threaded runtime may open a ledger.
     #[test]
     fn opening_can_be_spawned() {
         fn spawnable<F: Future + Send + 'static>(_: F) {}
         spawnable(SqliteStore::open("never opened"));
+    }
+
+    #[tokio::test]
+    async fn every_connection_is_durable_and_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path().join("ledger.db")).await.unwrap();
+        let mut writing = store.writer.begin().await.unwrap();
+        let mut reading = store.readers.acquire().await.unwrap();
+        for (pragma, value) in [
+            ("SELECT journal_mode FROM pragma_journal_mode", "wal"),
+            ("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
+            ("SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys", "1"),
+            ("SELECT CAST(timeout AS TEXT) FROM pragma_busy_timeout", "5000"),
+        ] {
+            for connection in [&mut *writing, &mut *reading] {
+                let found: String = sqlx::query_scalar(pragma).fetch_one(connection).await.unwrap();
+                assert_eq!(found, value, "{pragma}");
+            }
+        }
+        assert!(sqlx::query("DELETE FROM far_nodes").execute(&mut *reading).await.is_err());
+    }
+
+    /// A full disk fails the write, leaves what was there, and once there is room the store goes on.
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_gets_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path().join("ledger.db")).await.unwrap();
+        fill_up(&store.writer).await;
+        let now = UnixMillis::default();
+        let big = |index: usize| NewSession {
+            prompt_text: Some("x".repeat(100_000)),
+            ..NewSession::new(format!("s{index}"), "model", now)
+        };
+        let full = store.begin_session(&big(0)).await;
+        assert!(matches!(full, Err(BeginError::Backend(BackendError::Full(_)))), "{full:?}");
+        // The connection with the bound on its pages was replaced: a disk with room again.
+        for index in 0..3 {
+            store.begin_session(&big(index)).await.unwrap();
+            assert!(store.session(&format!("s{index}")).await.unwrap().is_some());
+        }
+    }
+
+    /// Allows this connection no more pages than the file has.
+    async fn fill_up(writer: &Writer) {
+        let mut transaction = writer.begin().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
     }
 }
