@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use crate::{
     activation::{Activation, Dtype},
     id::{ModelHash, NodeId, SessionId, Span},
+    route::PlanError,
 };
 
 /// Runs a span of layers for sessions.
@@ -160,6 +161,9 @@ pub enum HopError {
         /// What was seen.
         reason: String,
     },
+    /// No route covers the layers with room to spare: start a provider, wait, or ask for less.
+    #[error(transparent)]
+    NoRoute(#[from] PlanError),
     /// The device failed: the shard is of no more use.
     #[error("device failed: {reason}")]
     Device {

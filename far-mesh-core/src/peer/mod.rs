@@ -7,6 +7,9 @@
 //!   adverts / models ---------- discovery: look up, check again, merge
 //! ```
 //!
+//! The shard protocol stands on streams, not on the node: [`wire`] (frames and links), [`serve`] (a provider's side),
+//! [`RemoteRoute`] (a coordinator's side); `shard_dialer` gives them the node's streams.
+//!
 //! What strangers send is bounded and checked where it comes in: connections and streams by [`config`], adverts by
 //! [`advert`] and the store, addresses before they are dialed.
 
@@ -27,3 +30,26 @@ mod node;
 mod publish;
 mod quota;
 mod remote;
+mod serve;
+mod shard_dialer;
+mod store;
+mod stream;
+mod transport;
+pub mod wire;
+
+#[cfg(test)]
+mod node_tests;
+
+pub use libp2p::{Multiaddr, Stream, StreamProtocol, identity::Keypair, pnet::PreSharedKey};
+
+pub use self::{
+    advert::{Advert, AdvertError, ParseWalletError, ShardOffer, Wallet},
+    bootstrap::BootstrapFailure,
+    config::Config,
+    discovery::{AnnounceError, DiscoveryError, ModelListing},
+    node::{AlreadyAccepted, BootstrapError, DialError, Node, SpawnError, StreamError},
+    remote::{RemoteHop, RemoteRoute, RouteError, StepTime},
+    serve::{ServeConfig, Server, serve},
+    stream::{INCOMING_QUEUE, Incoming},
+    wire::PROTOCOL as SHARD_PROTOCOL,
+};

@@ -1,0 +1,116 @@
+//! A hop over all layers that finds its route when it is opened.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::table::Table;
+use crate::{
+    hop::{Hop, HopError, HopSession, OpenSession},
+    id::Span,
+    limits::MAX_HOPS,
+    peer::{Node, RemoteHop, RemoteRoute, StepTime},
+    route::{Offer, PlanError, PlanRequest, Route, plan},
+};
+
+/// How long a request waits for the first look-up in the DHT.
+const FIRST_LOOKUP: Duration = Duration::from_secs(3);
+
+/// Expected compute of a step beside its layers: waking the device's worker, queueing behind a chunk of another session.
+const STEP_OVERHEAD: Duration = Duration::from_millis(20);
+
+/// What a route is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    pub(super) prompt_tokens: u32,
+    pub(super) max_tokens: u32,
+}
+
+/// Plans, opens, and plans again without the nodes that turned out to be lost.
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) node: Node,
+    pub(super) table: Arc<Table>,
+    pub(super) model: String,
+    pub(super) span: Span,
+    pub(super) need: Need,
+    /// The route that was opened.
+    pub(super) taken: Arc<OnceLock<Vec<RemoteHop>>>,
+}
+
+impl Hop for Router {
+    fn span(&self) -> Span {
+        self.span
+    }
+
+    fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
+        self.find(request).boxed()
+    }
+}
+
+impl Router {
+    async fn find(&self, request: OpenSession) -> Result<Box<dyn HopSession>, HopError> {
+        self.table.filled(FIRST_LOOKUP).await;
+        // Each try without luck takes a node out, so this ends; the bound is for a mesh that lies.
+        for _ in 0..MAX_HOPS {
+            let (route, offers) = self.plan(&request).await?;
+            let hops = remote_hops(&route, &offers);
+            let remote = RemoteRoute::new(Arc::new(self.node.clone()), hops.clone())
+                .map_err(|error| HopError::Refused { reason: error.to_string() })?;
+            match remote.open(request.clone()).await {
+                Ok(session) => {
+                    // A router is opened once: another value cannot be there.
+                    let _ = self.taken.set(hops);
+                    return Ok(session);
+                }
+                Err(HopError::PeerLost { node, span, reason }) => {
+                    tracing::info!(%node, %span, reason, "planning without a lost node");
+                    self.table.set_aside(node);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(PlanError::TooManyHops { model: self.model.clone() }.into())
+    }
+
+    /// A route over what is known; where that does not suffice, over what the DHT says now.
+    async fn plan(&self, request: &OpenSession) -> Result<(Route, Vec<Offer>), PlanError> {
+        let wanted = PlanRequest {
+            model: self.model.clone(),
+            dtype: request.dtype,
+            prompt_tokens: self.need.prompt_tokens,
+            max_tokens: self.need.max_tokens,
+            context_tokens: request.context_tokens,
+            seed: u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at])),
+        };
+        let offers = self.table.offers();
+        if let Ok(route) = plan(self.span.len(), &offers, &wanted) {
+            return Ok((route, offers));
+        }
+        if let Err(error) = self.table.refresh().await {
+            tracing::debug!(%error, "no fresh look at the mesh");
+        }
+        let offers = self.table.offers();
+        Ok((plan(self.span.len(), &offers, &wanted)?, offers))
+    }
+}
+
+fn remote_hops(route: &Route, offers: &[Offer]) -> Vec<RemoteHop> {
+    let layer_ns = |hop: &crate::route::RouteHop| {
+        let offer = offers.iter().find(|offer| offer.node == hop.node && offer.span.covers(hop.span));
+        offer.map_or(0, |offer| offer.layer_time_ns.max(offer.prefill_layer_time_ns))
+    };
+    let remote = |hop: &crate::route::RouteHop| RemoteHop {
+        node: hop.node,
+        addrs: hop.addrs.clone(),
+        span: hop.span,
+        expected: StepTime {
+            base: STEP_OVERHEAD,
+            per_token: Duration::from_nanos(u64::from(layer_ns(hop)) * u64::from(hop.span.len())),
+        },
+    };
+    route.hops.iter().map(remote).collect()
+}

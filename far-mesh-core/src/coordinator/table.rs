@@ -1,0 +1,89 @@
+//! The adverts of a model, kept fresh beside the requests.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    id::{ModelHash, NodeId},
+    peer::{Advert, DiscoveryError, Node},
+    route::Offer,
+};
+
+/// How often the DHT is asked: a look-up costs a few dozen small requests (m: 180 with 100 nodes).
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// How long a node that was lost is left out, unless it announces itself anew: longer than its next advert takes.
+const SET_ASIDE: Duration = Duration::from_secs(60);
+
+/// Adverts of one model and nodes not to be used for now.
+#[derive(Debug)]
+pub(super) struct Table {
+    node: Node,
+    model: ModelHash,
+    adverts: watch::Sender<Option<Vec<Advert>>>,
+    aside: Mutex<HashMap<NodeId, Aside>>,
+}
+
+#[derive(Debug)]
+struct Aside {
+    since: Instant,
+    seq: u64,
+}
+
+impl Table {
+    pub(super) fn new(node: Node, model: ModelHash) -> Self {
+        Self { node, model, adverts: watch::Sender::new(None), aside: Mutex::default() }
+    }
+
+    /// Keeps the table fresh until dropped.
+    pub(super) async fn keep(&self) {
+        let mut ticks = tokio::time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.refresh().await {
+                tracing::debug!(%error, "the table of providers is not refreshed");
+            }
+        }
+    }
+
+    /// Asks the DHT now. Cancel-safe.
+    pub(super) async fn refresh(&self) -> Result<(), DiscoveryError> {
+        let adverts = self.node.adverts(self.model).await?;
+        self.adverts.send_replace(Some(adverts));
+        Ok(())
+    }
+
+    /// Waits until the DHT was asked once, at most for `patience`.
+    pub(super) async fn filled(&self, patience: Duration) {
+        let mut adverts = self.adverts.subscribe();
+        // Whoever waits longer plans with an empty table, and says so.
+        let _ = tokio::time::timeout(patience, adverts.wait_for(Option::is_some)).await;
+    }
+
+    /// Adverts of nodes that are not set aside.
+    pub(super) fn adverts(&self) -> Vec<Advert> {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
+        let adverts = self.adverts.borrow();
+        let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| advert.seq > lost.seq);
+        adverts.iter().flatten().filter(usable).cloned().collect()
+    }
+
+    /// The adverts as offers, with the measured way to each node.
+    pub(super) fn offers(&self) -> Vec<Offer> {
+        self.adverts().iter().map(|advert| Offer::from_advert(advert, self.node.rtt(&advert.peer))).collect()
+    }
+
+    /// Leaves out a node that was lost until it announces itself anew.
+    pub(super) fn set_aside(&self, node: NodeId) {
+        let seq = self.adverts.borrow().iter().flatten().find(|advert| advert.peer == node).map_or(0, |a| a.seq);
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.insert(node, Aside { since: Instant::now(), seq });
+    }
+}

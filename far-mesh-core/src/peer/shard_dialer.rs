@@ -1,0 +1,29 @@
+//! The node as what the shard protocol stands on.
+
+use std::{io, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::Multiaddr;
+
+use super::{
+    SHARD_PROTOCOL,
+    node::Node,
+    wire::{BoxedStream, DialError, Dialer},
+};
+use crate::id::NodeId;
+
+impl Dialer for Node {
+    fn open(&self, peer: NodeId, addrs: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
+        async move {
+            match self.open_stream(peer, &addrs, SHARD_PROTOCOL).await {
+                Ok(stream) => Ok(Box::new(stream) as BoxedStream),
+                Err(error) => Err(DialError { peer, source: io::Error::other(error) }),
+            }
+        }
+        .boxed()
+    }
+
+    fn rtt(&self, peer: NodeId) -> Option<Duration> {
+        Node::rtt(self, &peer)
+    }
+}

@@ -1,0 +1,212 @@
+//! From offers to a route.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p::Multiaddr;
+
+use super::{
+    Coverage, Offer,
+    cost::{self, Cost},
+    path::{self, Edge, Path},
+};
+use crate::{
+    activation::Dtype,
+    id::{NodeId, Span},
+    limits::{MAX_HOPS, MAX_LAYERS},
+};
+
+/// What a route is for.
+#[derive(Clone, Debug)]
+pub struct PlanRequest {
+    /// Name of the model, for errors.
+    pub model: String,
+    /// Element type of the activations between hops.
+    pub dtype: Dtype,
+    /// Positions of the prompt.
+    pub prompt_tokens: u32,
+    /// Most tokens to generate.
+    pub max_tokens: u32,
+    /// Positions every hop keeps room for.
+    pub context_tokens: u32,
+    /// Decides between routes that take equally long. The same offers and seed give the same route; different seeds spread
+    /// the load.
+    pub seed: u64,
+}
+
+/// Hops that together run every layer of a model once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// In the order of their layers.
+    pub hops: Vec<RouteHop>,
+    /// Time the request is expected to take along it.
+    pub expected: Duration,
+}
+
+/// A hop of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteHop {
+    /// Who.
+    pub node: NodeId,
+    /// Where to dial it.
+    pub addrs: Vec<Multiaddr>,
+    /// The layers it runs here, all that it offers or a part.
+    pub span: Span,
+    /// Equal classes give equal bits.
+    pub kernel_class: String,
+    /// Time it is expected to take for one decoded token, its way included.
+    pub step_time: Duration,
+    /// Price of `span` for one token, in nano-FAR, its share of the price of all that the node offers, rounded up.
+    pub price_nano_far: u64,
+}
+
+/// Why there is no route.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Layers that nobody serves: somebody must join.
+    #[error("no node serves {} of {model}: start a provider for them", layers(missing))]
+    Uncovered {
+        /// The model.
+        model: String,
+        /// The layers, neighbours merged.
+        missing: Vec<Span>,
+    },
+    /// Layers that are served, but not in the element type of the others.
+    #[error("{} of {model} are served, but not with {dtype:?} activations", layers(missing))]
+    Dtype {
+        /// The model.
+        model: String,
+        /// The layers, neighbours merged.
+        missing: Vec<Span>,
+        /// What was asked for.
+        dtype: Dtype,
+    },
+    /// Layers that are served, but nobody has room: come back, or ask for less context.
+    #[error(
+        "{} of {model} are served, but no node has room for {needed_tokens} tokens: wait, or ask for a shorter context",
+        layers(full)
+    )]
+    NoRoom {
+        /// The model.
+        model: String,
+        /// The layers, neighbours merged.
+        full: Vec<Span>,
+        /// Positions asked for.
+        needed_tokens: u32,
+    },
+    /// Only routes of more hops than are of use.
+    #[error("{model} is cut into such small spans that a route would pass {MAX_HOPS} hops: serve longer spans")]
+    TooManyHops {
+        /// The model.
+        model: String,
+    },
+    /// Not a number of layers that a model has.
+    #[error("a model of {layers} layers cannot be routed: 1 to {MAX_LAYERS}")]
+    Layers {
+        /// The number.
+        layers: u32,
+    },
+}
+
+/// The route over all of `layers` layers that is expected to take the least time.
+///
+/// Exact for the cost model of this crate: way and overhead of each hop, and its measured time for each layer, to some
+/// percent. A hop may run a part of what its node offers, and no node is used twice.
+///
+/// # Errors
+/// [`PlanError`] naming the layers that stand in the way.
+pub fn plan(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<Route, PlanError> {
+    if !(1..=MAX_LAYERS).contains(&layers) {
+        return Err(PlanError::Layers { layers });
+    }
+    let usable = usable(layers, offers, request)?;
+    let edges = edges(layers, &usable, request);
+    let too_many = || PlanError::TooManyHops { model: request.model.clone() };
+    let mut path = path::cheapest(layers as usize, &edges).ok_or_else(too_many)?;
+    if path.1.len() > MAX_HOPS {
+        path = path::cheapest_within(layers as usize, &edges, MAX_HOPS).ok_or_else(too_many)?;
+    }
+    Ok(route(&path, &usable, request))
+}
+
+/// The offers that fit, in the order in which ties are decided.
+fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result<Vec<&'a Offer>, PlanError> {
+    let missing = |offers: &[&Offer]| Coverage::of(layers, offers.iter().map(|offer| offer.span)).missing();
+    let model = || request.model.clone();
+    let mut usable = offers.iter().filter(|offer| offer.span.end() <= layers).collect::<Vec<_>>();
+    let nobody = missing(&usable);
+    if !nobody.is_empty() {
+        return Err(PlanError::Uncovered { model: model(), missing: nobody });
+    }
+    usable.retain(|offer| offer.dtype == request.dtype);
+    let other = missing(&usable);
+    if !other.is_empty() {
+        return Err(PlanError::Dtype { model: model(), missing: other, dtype: request.dtype });
+    }
+    usable.retain(|offer| offer.free_tokens >= u64::from(request.context_tokens));
+    let full = missing(&usable);
+    if !full.is_empty() {
+        return Err(PlanError::NoRoom { model: model(), full, needed_tokens: request.context_tokens });
+    }
+    usable.sort_by_cached_key(|offer| (rank(request.seed, &offer.node), offer.node, offer.span));
+    Ok(usable)
+}
+
+fn edges(layers: u32, offers: &[&Offer], request: &PlanRequest) -> Vec<Edge> {
+    let mut nodes = HashMap::new();
+    let edge = |offer: &&Offer| {
+        let next = nodes.len();
+        Edge {
+            node: *nodes.entry(offer.node).or_insert(next),
+            start: offer.span.start() as usize,
+            end: offer.span.end().min(layers) as usize,
+            cost: cost::of(offer, request),
+        }
+    };
+    offers.iter().map(edge).collect()
+}
+
+fn route((cost, legs): &Path, offers: &[&Offer], request: &PlanRequest) -> Route {
+    let token = PlanRequest { prompt_tokens: 0, max_tokens: 1, ..request.clone() };
+    let hop = |leg: &path::Leg| {
+        let offer = offers.get(leg.edge)?;
+        let span = Span::new(leg.start as u32, leg.end as u32).ok()?;
+        let step = cost::of(offer, &token);
+        let share = u128::from(offer.price_nano_far) * u128::from(span.len());
+        Some(RouteHop {
+            node: offer.node,
+            addrs: offer.addrs.clone(),
+            span,
+            kernel_class: offer.kernel_class.clone(),
+            step_time: duration(step.hop + step.layer * Cost::from(span.len())),
+            price_nano_far: share.div_ceil(u128::from(offer.span.len())) as u64,
+        })
+    };
+    Route { hops: legs.iter().filter_map(hop).collect(), expected: duration(*cost) }
+}
+
+fn duration(ns: Cost) -> Duration {
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+}
+
+/// A number that looks random and depends on nothing but its arguments (SplitMix64, Steele et al. 2014).
+fn rank(seed: u64, node: &NodeId) -> u64 {
+    node.to_bytes().chunks(8).fold(seed, |state, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mut z = (state ^ u64::from_le_bytes(word)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+fn layers(spans: &[Span]) -> String {
+    let one_layer = matches!(spans, [span] if span.len() == 1);
+    let list = spans.iter().map(Span::to_string).collect::<Vec<_>>().join(", ");
+    format!("{} {list}", if one_layer { "layer" } else { "layers" })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
