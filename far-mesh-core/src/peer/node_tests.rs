@@ -73,7 +73,9 @@ async fn echo_over(listen: &str, psk: Option<PreSharedKey>) {
         async { futures::io::copy(echo_in, &mut echo_out).await },
         reader.read_exact(&mut back)
     );
-    (sent.unwrap(), copied.unwrap(), received.unwrap());
+    sent.unwrap();
+    received.unwrap();
+    assert_eq!(copied.unwrap(), BYTES as u64);
     assert!(back == data);
     eventually("a ping is measured", async || client.rtt(&server.id()).is_some()).await;
     assert_eq!(client.connected_peers(), [server.id()]);

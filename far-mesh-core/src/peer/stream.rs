@@ -52,7 +52,9 @@ pub(super) type Reply = oneshot::Sender<Result<Stream, Failure>>;
 
 /// Who takes incoming streams, by protocol. Shared between the node's handle and all connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acceptors(Arc<Mutex<HashMap<StreamProtocol, mpsc::Sender<(NodeId, Stream)>>>>);
+pub(super) struct Acceptors(Arc<Mutex<Queues>>);
+
+type Queues = HashMap<StreamProtocol, mpsc::Sender<(NodeId, Stream)>>;
 
 /// Opens and accepts streams on the connections of a swarm.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl futures::Stream for Incoming {
 }
 
 impl Acceptors {
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamProtocol, mpsc::Sender<(NodeId, Stream)>>> {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
         // A map is whole between any two calls, so a panic elsewhere cannot have broken it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
