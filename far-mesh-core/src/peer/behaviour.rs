@@ -16,7 +16,7 @@ use super::{
     store::{AdvertStore, MAX_PER_KEY, system_clock},
     stream,
 };
-use crate::limits::MAX_ADVERT_BYTES;
+use crate::{id::NodeId, limits::MAX_ADVERT_BYTES};
 
 /// Kademlia of this mesh; other DHTs do not mix with it.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/far-mesh/kad/1");
@@ -54,7 +54,8 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, acceptors: stream::Acceptors) -> Self {
+    /// The protocols of the node with `key`; `reachable` when it listens, so that it can hold a part of the DHT.
+    pub(super) fn new(key: &Keypair, acceptors: stream::Acceptors, reachable: bool) -> Self {
         let id = key.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
@@ -66,7 +67,7 @@ impl Behaviour {
             .with_push_listen_addr_updates(true);
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            kad: kademlia(id),
+            kad: kademlia(id, reachable),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_DEADLINE)),
             streams: stream::Behaviour::new(acceptors),
@@ -74,7 +75,7 @@ impl Behaviour {
     }
 }
 
-fn kademlia(id: libp2p::PeerId) -> kad::Behaviour<AdvertStore> {
+fn kademlia(id: NodeId, reachable: bool) -> kad::Behaviour<AdvertStore> {
     let mut config = kad::Config::new(KAD);
     config
         .set_query_timeout(QUERY_DEADLINE)
@@ -91,6 +92,6 @@ fn kademlia(id: libp2p::PeerId) -> kad::Behaviour<AdvertStore> {
         .set_caching(kad::Caching::Disabled);
     let mut kad = kad::Behaviour::with_config(id, AdvertStore::new(system_clock()), config);
     // By default a node without a confirmed public address answers nobody; a mesh on loopback would stay empty.
-    kad.set_mode(Some(kad::Mode::Server));
+    kad.set_mode(Some(if reachable { kad::Mode::Server } else { kad::Mode::Client }));
     kad
 }

@@ -17,19 +17,11 @@ pub(super) enum Command {
     /// Open a stream, dialing first where there is no connection.
     OpenStream { peer: NodeId, addrs: Vec<Multiaddr>, protocol: StreamProtocol, reply: stream::Reply },
     /// Look a key up; values are sent as they come and the channel closes after the last.
-    Find { key: RecordKey, found: mpsc::Sender<Found> },
+    Find { key: RecordKey, found: mpsc::Sender<Vec<u8>> },
     /// Offer a shard from now on; says whether that is possible, then how many nodes took the advert.
     Announce { offer: Box<ShardOffer>, reply: oneshot::Sender<Result<(), AdvertError>>, placed: oneshot::Sender<usize> },
     /// Stop offering one model or all; says how many nodes were told.
     Withdraw { model: Option<ModelHash>, told: oneshot::Sender<usize> },
     /// Withdraw everything, close every connection and end.
     Shutdown,
-}
-
-/// A value under a key.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) value: Vec<u8>,
-    /// From another node, not from our own store.
-    pub(super) remote: bool,
 }

@@ -37,8 +37,9 @@ pub const STREAM_DEADLINE: Duration = Duration::from_secs(8);
 /// announcements use stay, and failover finds a warm one.
 pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(120);
 
-/// Connections in handshake from strangers: more are refused at once, so a flood costs no handshakes.
-pub(super) const MAX_PENDING_INCOMING: u32 = 64;
+/// Connections in handshake from strangers: more are refused at once, so a flood costs no handshakes. One that says
+/// nothing holds its place for [`DIAL_DEADLINE`], so the number is well above what a mesh that starts all at once needs.
+pub(super) const MAX_PENDING_INCOMING: u32 = 256;
 
 /// Connections from others: about 10 KiB each idle (m), so a flood stops at 5 MiB.
 pub(super) const MAX_INCOMING: u32 = 512;

@@ -76,6 +76,10 @@ impl Dialer {
         addr: Multiaddr,
         reply: oneshot::Sender<Result<NodeId, String>>,
     ) {
+        if let Some(peer) = address::peer_of(&addr).filter(|peer| swarm.is_connected(peer)) {
+            let _ = reply.send(Ok(peer));
+            return;
+        }
         let options = options(addr);
         let connection = options.connection_id();
         match swarm.dial(options) {

@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     advert::{Advert, AdvertError, Claim, Sealed, ShardOffer, split_first},
     bootstrap::BootstrapFailure,
-    command::{Command, Found},
+    command::Command,
     dht_key,
     node::{Node, list},
     store::{MAX_PER_KEY, alive, system_clock},
@@ -23,10 +23,6 @@ use crate::id::{ModelHash, NodeId};
 
 /// How long a look-up may take in all; what was found until then counts.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(3);
-
-/// How long a look-up waits for more once somebody answered: the others that hold the key are as far away, and one that is
-/// dead must not hold up the rest.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// Values that wait to be merged: more than nodes that hold a key.
 const FOUND_QUEUE: usize = 64;
@@ -145,15 +141,12 @@ impl Node {
     }
 
     async fn find(&self, key: RecordKey) -> Result<Vec<Advert>, DiscoveryError> {
-        let (found, mut values) = mpsc::channel::<Found>(FOUND_QUEUE);
+        let (found, mut values) = mpsc::channel(FOUND_QUEUE);
         self.send(Command::Find { key: key.clone(), found }).await.ok_or(DiscoveryError::Closed)?;
         let (clock, mut merge) = (system_clock(), Merge::default());
-        let mut until = Instant::now() + LOOKUP_DEADLINE;
-        while let Ok(Some(found)) = tokio::time::timeout_at(until, values.recv()).await {
-            merge.add(&key, &found.value, clock());
-            if found.remote {
-                until = until.min(Instant::now() + SETTLE);
-            }
+        let until = Instant::now() + LOOKUP_DEADLINE;
+        while let Ok(Some(value)) = tokio::time::timeout_at(until, values.recv()).await {
+            merge.add(&key, &value, clock());
         }
         Ok(merge.adverts())
     }

@@ -3,14 +3,13 @@
 //! ```text
 //! Node (handles) --Command--> EventLoop --> Swarm<Behaviour> --> sockets
 //!                <--replies--     |    <-- SwarmEvent
-//!                                 +-- Bootstrap, Announcer, Quota (pure), Publisher, Dialer
+//!                                 +-- Bootstrap, Announcer, Quota (pure), Lookups, Publisher, Dialer
 //! ```
 //!
 //! Invariant: nothing here waits for anything but the next command, swarm event or due time, so no peer can hold up
 //! another. Signatures of what others announce are checked here, at most as many as [`Quota`] lets through.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,9 +24,10 @@ use super::{
     announce::Announcer,
     behaviour::{Behaviour, BehaviourEvent, IDENTIFY_VERSION, KAD},
     bootstrap::{Bootstrap, Progress},
-    command::{Command, Found},
+    command::Command,
     dialer::{self, Dialer},
     links::Links,
+    lookup::Lookups,
     publish::{Publisher, Reach},
     quota::Quota,
 };
@@ -52,17 +52,23 @@ pub(super) struct EventLoop {
     pub(super) publisher: Publisher,
     pub(super) dialer: Dialer,
     pub(super) quota: Quota,
-    pub(super) lookups: HashMap<kad::QueryId, mpsc::Sender<Found>>,
+    pub(super) lookups: Lookups,
     pub(super) external: Vec<Multiaddr>,
     pub(super) private: bool,
     pub(super) next_sweep: Instant,
+    /// What happened while the listen addresses were bound.
+    pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
 }
 
 impl EventLoop {
     /// Runs until told to shut down or every handle is gone, then says goodbye.
     pub(super) async fn run(mut self) {
+        for event in std::mem::take(&mut self.early) {
+            self.on_event(event);
+        }
         loop {
-            let due = [Some(self.next_sweep), self.bootstrap.next_due(), self.announcer.next_due()];
+            let due =
+                [Some(self.next_sweep), self.bootstrap.next_due(), self.announcer.next_due(), self.lookups.next_due()];
             let due = due.into_iter().flatten().min().unwrap_or(self.next_sweep);
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -107,8 +113,8 @@ impl EventLoop {
                 self.dialer.open(&mut self.swarm, peer, addrs, protocol, reply);
             }
             Command::Find { key, found } => {
-                let query = self.swarm.behaviour_mut().kad.get_record(key);
-                self.lookups.insert(query, found);
+                let kad = &mut self.swarm.behaviour_mut().kad;
+                self.lookups.start(kad, key, found, Instant::now());
             }
             Command::Announce { mut offer, reply, placed } => {
                 if offer.addrs.is_empty() {
@@ -140,6 +146,7 @@ impl EventLoop {
         for (model, records, reach) in self.announcer.due(now) {
             self.publisher.publish(&mut self.swarm, vec![model], records.into(), reach, None);
         }
+        self.lookups.settle(&mut self.swarm.behaviour_mut().kad, now);
         if now >= self.next_sweep {
             self.swarm.behaviour_mut().kad.store_mut().sweep();
             self.quota.sweep(now);
@@ -217,14 +224,7 @@ impl EventLoop {
             } => self.on_put(source, &record, now),
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.announcer.retry_unplaced(now),
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => match result {
-                kad::QueryResult::GetRecord(result) => {
-                    if let Ok(kad::GetRecordOk::FoundRecord(found)) = result {
-                        self.on_found(id, found);
-                    }
-                    if step.last {
-                        self.lookups.remove(&id);
-                    }
-                }
+                kad::QueryResult::GetRecord(result) => self.lookups.on_result(id, result, step.last),
                 kad::QueryResult::PutRecord(result) if step.last => {
                     if let Some((models, holders)) = self.publisher.on_put(id, &result) {
                         models.into_iter().for_each(|model| self.announcer.placed(model, holders, now));
@@ -245,16 +245,6 @@ impl EventLoop {
         match self.swarm.behaviour_mut().kad.store_mut().admit(&source, &record.key, &record.value) {
             Ok(()) => {}
             Err(refusal) => tracing::debug!(%source, %refusal, "announcement refused"),
-        }
-    }
-
-    fn on_found(&mut self, query: kad::QueryId, found: kad::PeerRecord) {
-        let Some(asker) = self.lookups.get(&query) else { return };
-        let found = Found { value: found.record.value, remote: found.peer.is_some() };
-        if let Err(mpsc::error::TrySendError::Closed(_)) = asker.try_send(found)
-            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&query)
-        {
-            query.finish();
         }
     }
 

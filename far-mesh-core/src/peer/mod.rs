@@ -26,6 +26,7 @@ mod discovery;
 mod event_loop;
 pub mod identity;
 mod links;
+mod lookup;
 mod node;
 mod publish;
 mod quota;

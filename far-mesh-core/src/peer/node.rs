@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
     Multiaddr, Stream, StreamProtocol, Swarm,
     core::transport::ListenerId,
@@ -19,13 +19,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     address,
     announce::Announcer,
-    behaviour::Behaviour,
+    behaviour::{Behaviour, BehaviourEvent},
     bootstrap::{Bootstrap, BootstrapFailure, Progress},
     command::Command,
     config::{COMMAND_QUEUE, Config, DIAL_DEADLINE, IDLE_CONNECTION, STREAM_DEADLINE},
     dialer::Dialer,
     event_loop::EventLoop,
     links::Links,
+    lookup::Lookups,
     publish::Publisher,
     quota::Quota,
     store::system_clock,
@@ -166,11 +167,12 @@ impl Node {
         }
         let acceptors = Acceptors::default();
         let transport = transport::build(&config.key, config.psk).map_err(|_| SpawnError::Key)?;
-        let behaviour = Behaviour::new(&config.key, acceptors.clone());
+        let behaviour = Behaviour::new(&config.key, acceptors.clone(), !listen.is_empty());
         let options = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
         let mut swarm = Swarm::new(transport, behaviour, id, options);
+        config.external.iter().for_each(|addr| swarm.add_external_address(addr.clone()));
         let links = Arc::new(Links::default());
-        bind(&mut swarm, &listen, &links).await?;
+        let early = bind(&mut swarm, &listen, &links).await?;
 
         let now = Instant::now();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
@@ -185,10 +187,11 @@ impl Node {
             publisher: Publisher::default(),
             dialer: Dialer::default(),
             quota: Quota::default(),
-            lookups: HashMap::new(),
+            lookups: Lookups::default(),
             external: config.external,
             private,
             next_sweep: now,
+            early,
         };
         let tasks = Tasks::new();
         tasks.spawn_graceful(event_loop.run());
@@ -324,43 +327,54 @@ pub(super) fn list(failures: &[BootstrapFailure]) -> String {
     if all.is_empty() { all } else { format!(": {all}") }
 }
 
-/// Listens on every address and waits until each has a port.
-async fn bind(swarm: &mut Swarm<Behaviour>, addrs: &[Multiaddr], links: &Links) -> Result<(), SpawnError> {
+/// Listens on every address and waits until each has a port. Returns what else happened meanwhile: somebody may connect to
+/// the first address while the second is bound.
+async fn bind(
+    swarm: &mut Swarm<Behaviour>,
+    addrs: &[Multiaddr],
+    links: &Links,
+) -> Result<Vec<SwarmEvent<BehaviourEvent>>, SpawnError> {
     let mut waiting: HashMap<ListenerId, Multiaddr> = HashMap::new();
     for addr in addrs {
+        let cannot = |source| SpawnError::Listen { addr: addr.clone(), source };
         if let Some(socket) = address::fixed_tcp_port(addr) {
             // libp2p listens with SO_REUSEPORT, so that a second node on the port would quietly take half of the first
             // one's connections. A socket without it finds out.
-            drop(TcpListener::bind(socket).map_err(|source| SpawnError::Listen { addr: addr.clone(), source })?);
+            drop(TcpListener::bind(socket).map_err(cannot)?);
         }
-        let listener = swarm.listen_on(addr.clone()).map_err(|error| {
-            let source = io::Error::other(error.to_string());
-            SpawnError::Listen { addr: addr.clone(), source }
-        })?;
+        let listener = swarm.listen_on(addr.clone()).map_err(|error| cannot(io::Error::other(error.to_string())))?;
         waiting.insert(listener, addr.clone());
     }
-    let bound = async {
-        while !waiting.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    waiting.remove(&listener_id);
-                    links.listening(address);
-                }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                    if let (Some(addr), Err(source)) = (waiting.remove(&listener_id), reason) {
-                        return Err(SpawnError::Listen { addr, source });
-                    }
-                }
-                _ => {}
+    let mut early = Vec::new();
+    let deadline = tokio::time::Instant::now() + LISTEN_DEADLINE;
+    loop {
+        let event = if waiting.is_empty() {
+            // An address like 0.0.0.0 stands for several: take those that are there already.
+            match swarm.select_next_some().now_or_never() {
+                Some(event) => event,
+                None => return Ok(early),
             }
+        } else {
+            match tokio::time::timeout_at(deadline, swarm.select_next_some()).await {
+                Ok(event) => event,
+                Err(_) => {
+                    let addr = waiting.into_values().next().unwrap_or_else(Multiaddr::empty);
+                    return Err(SpawnError::Listen { addr, source: io::ErrorKind::TimedOut.into() });
+                }
+            }
+        };
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                waiting.remove(&listener_id);
+                links.listening(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason: Err(source), .. }
+                if waiting.contains_key(&listener_id) =>
+            {
+                let addr = waiting.remove(&listener_id).unwrap_or_else(Multiaddr::empty);
+                return Err(SpawnError::Listen { addr, source });
+            }
+            other => early.push(other),
         }
-        Ok(())
-    };
-    match tokio::time::timeout(LISTEN_DEADLINE, bound).await {
-        Ok(result) => result,
-        Err(_) => match waiting.into_values().next() {
-            Some(addr) => Err(SpawnError::Listen { addr, source: io::ErrorKind::TimedOut.into() }),
-            None => Ok(()),
-        },
     }
 }

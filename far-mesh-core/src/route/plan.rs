@@ -53,8 +53,12 @@ pub struct RouteHop {
     pub span: Span,
     /// Equal classes give equal bits.
     pub kernel_class: String,
-    /// Time it is expected to take for one decoded token, its way included.
-    pub step_time: Duration,
+    /// Nanoseconds a layer takes for one position when decoding, as the node says.
+    pub layer_time_ns: u32,
+    /// Nanoseconds a layer takes for one position of a prompt, as the node says.
+    pub prefill_layer_time_ns: u32,
+    /// Round-trip time to the node, where it was measured.
+    pub rtt: Option<Duration>,
     /// Price of `span` for one token, in nano-FAR, its share of the price of all that the node offers, rounded up.
     pub price_nano_far: u64,
 }
@@ -126,7 +130,7 @@ pub fn plan(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<Rout
     if path.1.len() > MAX_HOPS {
         path = path::cheapest_within(layers as usize, &edges, MAX_HOPS).ok_or_else(too_many)?;
     }
-    Ok(route(&path, &usable, request))
+    Ok(route(&path, &usable))
 }
 
 /// The offers that fit, in the order in which ties are decided.
@@ -166,19 +170,19 @@ fn edges(layers: u32, offers: &[&Offer], request: &PlanRequest) -> Vec<Edge> {
     offers.iter().map(edge).collect()
 }
 
-fn route((cost, legs): &Path, offers: &[&Offer], request: &PlanRequest) -> Route {
-    let token = PlanRequest { prompt_tokens: 0, max_tokens: 1, ..request.clone() };
+fn route((cost, legs): &Path, offers: &[&Offer]) -> Route {
     let hop = |leg: &path::Leg| {
         let offer = offers.get(leg.edge)?;
         let span = Span::new(leg.start as u32, leg.end as u32).ok()?;
-        let step = cost::of(offer, &token);
         let share = u128::from(offer.price_nano_far) * u128::from(span.len());
         Some(RouteHop {
             node: offer.node,
             addrs: offer.addrs.clone(),
             span,
             kernel_class: offer.kernel_class.clone(),
-            step_time: duration(step.hop + step.layer * Cost::from(span.len())),
+            layer_time_ns: offer.layer_time_ns,
+            prefill_layer_time_ns: offer.prefill_layer_time_ns,
+            rtt: offer.rtt,
             price_nano_far: share.div_ceil(u128::from(offer.span.len())) as u64,
         })
     };
