@@ -25,6 +25,9 @@ pub use dial::{BoxedStream, DialError, Dialer, Duplex};
 pub use frame::{Frame, FrameError, HEADER_BYTES, Header, Kind};
 pub use link::{Link, LinkError};
 
+#[cfg(test)]
+pub(crate) use frame::session_tag;
+
 /// Version of the frames and of their order; a node refuses every other.
 pub const PROTOCOL_VERSION: u8 = 1;
 

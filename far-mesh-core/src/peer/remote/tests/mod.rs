@@ -2,5 +2,8 @@
 
 mod chain;
 mod fabric;
-
+mod faults;
+mod liars;
 mod mock;
+mod speed;
+mod strangers;
