@@ -197,6 +197,9 @@ impl RemoteSession {
             if self.alarm.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
+            for (at, link) in self.links.iter().enumerate() {
+                self.watch.observe(at, self.route.patience(at), link.moved_bytes());
+            }
             match self.watch.look(Instant::now(), Awaited { seq, tokens, submitted }) {
                 Verdict::Wait(until) => self.alarm.as_mut().reset(until),
                 Verdict::Probe(number) => {
@@ -218,10 +221,9 @@ impl RemoteSession {
         let waits = self.links.iter_mut().map(|link| async {
             link.send(Frame::Close).await.ok()?;
             loop {
-                match link.recv().await.ok()? {
-                    Frame::Tally(tally) => return Some(tally),
-                    // Outputs of steps that were under way, or the word of a neighbour that left earlier.
-                    _ => {}
+                // Before it come outputs of steps that were under way, or the word of a neighbour that left earlier.
+                if let Frame::Tally(tally) = link.recv().await.ok()? {
+                    return Some(tally);
                 }
             }
         });

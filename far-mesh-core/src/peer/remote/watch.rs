@@ -1,7 +1,8 @@
 //! When a step is overdue, and who is to blame for it.
 //!
 //! A step is due after the sum over its hops of patience (the floor or four round trips) and expected compute. Then
-//! every hop is probed. Whoever does not answer within its patience is lost. When all answer, the step is looked for
+//! every hop is probed. Whoever does not answer within its patience is lost, unless bytes still move on its link: a
+//! long frame may stand before the probe or its answer. When all answer, the step is looked for
 //! along the route: the first hop that has not finished it either has it, then it computes and is probed again later;
 //! or it never got it from the hop before, and if no byte of it arrives within a further patience, it is lost.
 //! In the normal case no probe is ever sent.
@@ -26,6 +27,8 @@ pub(super) struct Watch {
     probes: u64,
     next_probe: Option<Instant>,
     stuck: Option<Stuck>,
+    /// Bytes that moved on each hop's link.
+    moved: Vec<u64>,
 }
 
 /// What one hop is granted.
@@ -66,7 +69,15 @@ pub(super) enum Verdict {
 struct Round {
     number: u64,
     sent: Instant,
-    answers: Vec<Option<State>>,
+    hops: Vec<Probed>,
+}
+
+/// One hop in a round.
+#[derive(Clone, Copy, Debug)]
+struct Probed {
+    answer: Option<State>,
+    /// Bytes that had moved when it last gave a sign of life, and when that was.
+    alive: Option<(u64, Instant)>,
 }
 
 /// A link that did not deliver, and the last byte it did.
@@ -80,7 +91,14 @@ struct Stuck {
 
 impl Watch {
     pub(super) fn new(hops: Vec<Allowance>, now: Instant) -> Self {
-        Self { hops, since: now, round: None, probes: 0, next_probe: None, stuck: None }
+        let moved = vec![0; hops.len()];
+        Self { hops, since: now, round: None, probes: 0, next_probe: None, stuck: None, moved }
+    }
+
+    /// What is known of hop `at` now. Call it for every hop before [`Watch::look`].
+    pub(super) fn observe(&mut self, at: usize, patience: Duration, moved_bytes: u64) {
+        self.hops[at].patience = patience;
+        self.moved[at] = moved_bytes;
     }
 
     /// A step came back: the next one starts afresh.
@@ -93,45 +111,47 @@ impl Watch {
         if let Some(round) = &mut self.round
             && round.number == state.probe
         {
-            round.answers[at] = Some(state);
+            round.hops[at].answer = Some(state);
         }
     }
 
     /// What to do about the oldest step that has not come back.
     pub(super) fn look(&mut self, now: Instant, step: Awaited) -> Verdict {
         let began = self.since.max(step.submitted);
-        let Some(round) = self.round.take() else {
+        let Some(round) = &mut self.round else {
             let due = self.next_probe.unwrap_or_else(|| began + self.time_for(step.tokens));
             if now < due {
                 return Verdict::Wait(due);
             }
             self.probes += 1;
-            self.round = Some(Round { number: self.probes, sent: now, answers: vec![None; self.hops.len()] });
+            let hops = vec![Probed { answer: None, alive: None }; self.hops.len()];
+            self.round = Some(Round { number: self.probes, sent: now, hops });
             return Verdict::Probe(self.probes);
         };
-        let unanswered = |answer: &(usize, &Option<State>)| answer.1.is_none();
-        if let Some((at, _)) = round
-            .answers
-            .iter()
-            .enumerate()
-            .filter(unanswered)
-            .find(|(at, _)| now >= round.sent + self.hops[*at].patience)
-        {
-            let silent = self.hops[at].patience;
-            return Verdict::Lost { at, reason: format!("it gave no sign of life for {silent:?}") };
+        let mut first_expiry: Option<Instant> = None;
+        for (at, hop) in round.hops.iter_mut().enumerate().filter(|(_, hop)| hop.answer.is_none()) {
+            let patience = self.hops[at].patience;
+            let alive = match hop.alive {
+                // The probe itself has moved by now: what counts is what moves after it.
+                None => round.sent,
+                Some((bytes, since)) if bytes == self.moved[at] => since,
+                Some(_) => now,
+            };
+            hop.alive = Some((self.moved[at], alive));
+            let expiry = alive + patience;
+            if now >= expiry {
+                return Verdict::Lost { at, reason: format!("it gave no sign of life for {patience:?}") };
+            }
+            if now >= began + STEP_CEILING + patience {
+                return Verdict::Lost { at, reason: format!("step {} is not done after {STEP_CEILING:?}", step.seq) };
+            }
+            first_expiry = Some(first_expiry.map_or(expiry, |first| first.min(expiry)));
         }
-        let next_expiry = round
-            .answers
-            .iter()
-            .enumerate()
-            .filter(unanswered)
-            .map(|(at, _)| round.sent + self.hops[at].patience)
-            .min();
-        if let Some(expiry) = next_expiry {
-            self.round = Some(round);
+        if let Some(expiry) = first_expiry {
             return Verdict::Wait(expiry);
         }
-        let states: Vec<State> = round.answers.into_iter().flatten().collect();
+        let states: Vec<State> = round.hops.iter().filter_map(|hop| hop.answer).collect();
+        self.round = None;
         self.judge(now, began, step, &states)
     }
 

@@ -38,9 +38,9 @@ pub(super) enum StepSource {
     /// The control stream.
     Coordinator,
     /// A data stream that is still to come.
-    Waiting(NodeId, BoxFuture<'static, Result<Link, String>>),
+    Waiting(NodeId, BoxFuture<'static, Result<Box<Link>, String>>),
     /// A data stream.
-    Peer(NodeId, Link),
+    Peer(NodeId, Box<Link>),
 }
 
 /// What the driver of the session has to act on.
@@ -152,11 +152,6 @@ impl Links {
         }
     }
 
-    /// Whether the next result can be queued.
-    pub(super) fn has_room(&self) -> bool {
-        self.sink.as_ref().map_or(&self.control, |(_, link)| link).has_room()
-    }
-
     /// Bytes that came over all streams: grows while the session is alive.
     pub(super) fn received_bytes(&self) -> u64 {
         self.control.received_bytes() + self.source_bytes()
@@ -213,8 +208,7 @@ impl Links {
             let link = attached.map_err(|reason| End::Fault(Fault::PeerLost { node, reason }))?;
             self.source = StepSource::Peer(node, link);
         }
-        loop {
-            let StepSource::Peer(node, link) = &mut self.source else { break };
+        while let StepSource::Peer(node, link) = &mut self.source {
             let node = *node;
             let Poll::Ready(frame) = link.poll_next(cx) else { break };
             let accepted = match frame.map_err(|error| lost(node, &error))? {

@@ -110,9 +110,9 @@ fn admit(shared: &Shared, coordinator: NodeId, open: &Open) -> Result<Admitted, 
 }
 
 /// Waits for the upstream hop's stream and, once the shard has room, lets it send.
-async fn take_source(attached: oneshot::Receiver<Link>, room: oneshot::Receiver<()>) -> Result<Link, String> {
+async fn take_source(attached: oneshot::Receiver<Link>, room: oneshot::Receiver<()>) -> Result<Box<Link>, String> {
     let take = async {
-        let mut link = attached.await.map_err(|_| "it hung up before the session began".to_owned())?;
+        let mut link = Box::new(attached.await.map_err(|_| "it hung up before the session began".to_owned())?);
         // The sender goes only with the session, and then this future goes too.
         let _ = room.await;
         link.send(Frame::Attached).await.map_err(|error| error.to_string())?;
@@ -210,7 +210,7 @@ async fn drive(shared: &Shared, links: &mut Links, mut hop: Box<dyn HopSession>)
     let end = loop {
         tokio::select! {
             biased;
-            done = hop.next(), if computing > 0 && links.has_room() => match done {
+            done = hop.next(), if computing > 0 => match done {
                 Ok(done) => {
                     computing -= 1;
                     if let Err(end) = links.push(done) {

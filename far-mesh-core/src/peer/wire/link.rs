@@ -65,6 +65,7 @@ struct WriteState {
     /// Rest of a large payload, sent after `buffer`.
     rest: Bytes,
     flushed: bool,
+    total_bytes: u64,
 }
 
 /// A link is of no more use.
@@ -118,6 +119,11 @@ impl Link {
     /// Bytes that arrived so far.
     pub fn received_bytes(&self) -> u64 {
         self.read.total_bytes
+    }
+
+    /// Bytes that moved so far, both ways: while they grow, the stream lives.
+    pub fn moved_bytes(&self) -> u64 {
+        self.read.total_bytes + self.write.total_bytes
     }
 
     /// Whether another frame may be queued.
@@ -314,6 +320,7 @@ impl WriteState {
     }
 
     fn advance(&mut self, sent: usize) {
+        self.total_bytes += sent as u64;
         if self.written < self.buffer.len() {
             self.written += sent;
         } else {

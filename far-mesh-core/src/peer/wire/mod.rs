@@ -10,10 +10,10 @@
 //! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
 //! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each, and nothing else travels with it.
 //!
-//! - [`frame`]: the frames and their header, checked by hand before anything is allocated.
-//! - [`control`]: bodies of the frames that are not on the hot path.
-//! - [`link`]: one stream with its read and write state, polled by the task that owns the session.
-//! - [`dial`]: what this protocol needs from the network below.
+//! - `frame`: the frames and their header, checked by hand before anything is allocated.
+//! - `control`: bodies of the frames that are not on the hot path.
+//! - `link`: one stream with its read and write state, polled by the task that owns the session.
+//! - `dial`: what this protocol needs from the network below.
 
 mod control;
 mod dial;

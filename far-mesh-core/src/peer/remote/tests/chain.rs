@@ -92,6 +92,37 @@ async fn sessions_that_share_hops_do_not_mix() {
     mesh.all_free().await;
 }
 
+/// On several threads and the real clock, for what a paused clock on one thread cannot show.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sessions_that_come_and_go_leave_nothing() {
+    let mesh = std::sync::Arc::new(Mesh::new(&[0, 2, 4, 6]));
+    let callers = (0..8_u32).map(|caller| {
+        let mesh = std::sync::Arc::clone(&mesh);
+        tokio::spawn(async move {
+            for round in 0..20 {
+                let mut session = mesh.open().await;
+                let salt = caller * 100 + round;
+                match round % 4 {
+                    // Gone while steps are on their way.
+                    0 => session.submit(tokens(0, 0, &[1; 64], Rows::All)).await.unwrap(),
+                    // Gone while opening.
+                    1 => drop(tokio::time::timeout(Duration::from_micros(50), mesh.route().open(mesh.request())).await),
+                    _ => {
+                        let there = generate(session.as_mut(), salt, &[3, 2], 10).await;
+                        assert_eq!(there, generate_locally(6, salt, &[3, 2], 10).await);
+                        let accounts = session.close().await.unwrap();
+                        assert!(accounts.iter().all(|account| account.tokens == 15));
+                    }
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    mesh.all_free().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_is_one_write_on_each_link() {
     let mesh = Mesh::new(&[0, 1, 2, 3]);

@@ -124,3 +124,35 @@ fn the_first_link_and_the_way_back_can_be_stuck_too() {
         assert!(matches!(&verdict, Verdict::Lost { at, reason } if *at == to && reason.contains(why)), "{verdict:?}");
     }
 }
+
+#[test]
+fn a_link_on_which_bytes_move_is_alive_until_the_ceiling() {
+    let mut clock = Clock::new(1, Duration::ZERO);
+    let start = clock.now;
+    clock.watch.observe(0, PATIENCE, 100);
+    assert_eq!(clock.wait().1, Verdict::Probe(1));
+    clock.watch.observe(0, PATIENCE, 136);
+    for bytes in 200..210 {
+        let Verdict::Wait(until) = clock.look() else { panic!("bytes moved") };
+        clock.now = until;
+        clock.watch.observe(0, PATIENCE, bytes);
+    }
+    // Nothing moves any more.
+    let (waited, verdict) = clock.wait();
+    assert!(matches!(verdict, Verdict::Lost { at: 0, .. }) && waited <= PATIENCE, "{verdict:?} after {waited:?}");
+
+    let mut clock = Clock::new(1, Duration::ZERO);
+    assert_eq!(clock.wait().1, Verdict::Probe(1));
+    let verdict = (0..).find_map(|bytes| {
+        clock.watch.observe(0, PATIENCE, bytes);
+        match clock.look() {
+            Verdict::Wait(until) => {
+                clock.now = until;
+                None
+            }
+            verdict => Some(verdict),
+        }
+    });
+    assert!(matches!(&verdict, Some(Verdict::Lost { at: 0, reason }) if reason.contains("120s")), "{verdict:?}");
+    assert!(clock.now - start < 2 * STEP_CEILING + 10 * PATIENCE, "{:?}", clock.now - start);
+}
