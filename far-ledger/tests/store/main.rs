@@ -1,5 +1,7 @@
 //! The store as a caller sees it, over a file of its own for each test.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
 mod concurrency;
 mod conservation;
 mod nodes;
