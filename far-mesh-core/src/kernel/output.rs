@@ -9,17 +9,16 @@ pub(super) struct Output {
 }
 
 /// Writes into an [`Output`] or a slice from any thread.
-#[derive(Clone, Copy)]
-pub(super) struct Parts<'a> {
-    start: *mut f32,
+pub(super) struct Parts<'a, T = f32> {
+    start: *mut T,
     len: usize,
-    _borrow: PhantomData<&'a mut [f32]>,
+    _borrow: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the pointer is used only by methods whose callers promise that no two threads touch the same element.
-unsafe impl Send for Parts<'_> {}
+unsafe impl<T: Send> Send for Parts<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for Parts<'_> {}
+unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl Output {
     pub(super) fn new(len: usize) -> Self {
@@ -41,8 +40,16 @@ impl Output {
     }
 }
 
-impl<'a> Parts<'a> {
-    pub(super) fn of(slice: &'a mut [f32]) -> Self {
+impl<T> Clone for Parts<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Parts<'_, T> {}
+
+impl<'a, T: Copy> Parts<'a, T> {
+    pub(super) fn of(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), _borrow: PhantomData }
     }
 
@@ -51,7 +58,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     /// No other thread touches these elements meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn write(self, at: usize, values: &[f32]) {
+    pub(super) unsafe fn write(self, at: usize, values: &[T]) {
         assert!(at <= self.len && values.len() <= self.len - at, "part of a result lies outside of it");
         // SAFETY: within the buffer as just checked; the caller has these elements for itself.
         unsafe { self.start.add(at).copy_from_nonoverlapping(values.as_ptr(), values.len()) };
@@ -62,7 +69,7 @@ impl<'a> Parts<'a> {
     /// # Safety
     /// They have been written before, and no one else touches them while the slice lives.
     #[inline(always)]
-    pub(super) unsafe fn slice(self, at: usize, len: usize) -> &'a mut [f32] {
+    pub(super) unsafe fn slice(self, at: usize, len: usize) -> &'a mut [T] {
         assert!(at <= self.len && len <= self.len - at, "part of a result lies outside of it");
         // SAFETY: within the buffer as just checked; the caller has these elements for itself.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }

@@ -51,21 +51,27 @@ impl Element for bf16 {
     }
 }
 
-/// Product of 16 rows with `M` activation rows, both column by column. Summed in blocks: less rounding than one long
-/// sum.
+/// Product of 16 rows, column by column, with `M` activation rows: item `part` of each `parts` in `x`. Summed in blocks:
+/// less rounding than one long sum.
 #[inline(always)]
-pub(super) fn multiply<L: Lanes, E: Element, const M: usize>(l: L, w: &[[E; LANES]], x: &[[f32; M]]) -> [L::F; M] {
+pub(super) fn multiply<L: Lanes, E: Element, const M: usize>(
+    l: L,
+    w: &[[E; LANES]],
+    x: &[[f32; M]],
+    parts: usize,
+    part: usize,
+) -> [L::F; M] {
     let mut sums = [l.splat(0.0); M];
-    for (w, x) in w.chunks(BLOCK).zip(x.chunks(BLOCK)) {
-        let mut part = [l.splat(0.0); M];
-        for (w, x) in w.iter().zip(x) {
+    for (w, x) in w.chunks(BLOCK).zip(x.chunks(BLOCK * parts)) {
+        let mut block = [l.splat(0.0); M];
+        for (w, x) in w.iter().zip(x.chunks_exact(parts)) {
             let w = E::load(l, w);
             for n in 0..M {
-                part[n] = l.fma(w, l.splat(x[n]), part[n]);
+                block[n] = l.fma(w, l.splat(x[part][n]), block[n]);
             }
         }
         for n in 0..M {
-            sums[n] = l.add(sums[n], part[n]);
+            sums[n] = l.add(sums[n], block[n]);
         }
     }
     sums

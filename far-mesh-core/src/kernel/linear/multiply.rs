@@ -58,11 +58,13 @@ impl Call<'_> {
             let per_row = self.k / super::quant::BLOCK;
             blocks.resize(self.rows * per_row, [0; _]);
             let isa = Isa::current();
-            for (start, size) in groups(self.rows) {
+            let out = Parts::of(blocks);
+            self.by_groups(|start, size| {
                 let x = &self.x[start * self.k..][..size * self.k];
-                let out = &mut blocks[start * per_row..][..size * per_row];
+                // SAFETY: a group belongs to one task.
+                let out = unsafe { out.slice(start * per_row, size * per_row) };
                 isa.run(Quantize::<T> { x, size, out, tile: PhantomData });
-            }
+            });
             let blocks = &blocks[..];
             self.strips(per_row * size_of::<T>(), |range, rows, out| {
                 isa.run(QuantStrip { tiles, per_row, range, rows, x: blocks, n: self.n, out });
@@ -73,16 +75,26 @@ impl Call<'_> {
     fn dense<E: Element>(&self, columns: &[[E; LANES]]) -> Vec<f32> {
         COLUMNS.with_borrow_mut(|x| {
             x.resize(self.rows * self.k, 0.0);
-            for (start, size) in groups(self.rows) {
-                let part = start * self.k..(start + size) * self.k;
-                interleave(&self.x[part.clone()], size, &mut x[part]);
-            }
+            let out = Parts::of(x);
+            self.by_groups(|start, size| {
+                // SAFETY: a group belongs to one task.
+                let out = unsafe { out.slice(start * self.k, size * self.k) };
+                interleave(&self.x[start * self.k..][..size * self.k], size, out);
+            });
             let x = &x[..];
             let isa = Isa::current();
             self.strips(self.k * size_of::<[E; LANES]>(), |range, rows, out| {
                 isa.run(DenseStrip { columns, k: self.k, range, rows, x, n: self.n, out });
             })
         })
+    }
+
+    /// Calls `task` for each group of rows.
+    fn by_groups(&self, task: impl Fn(usize, usize) + Sync) {
+        pool::run(self.rows.div_ceil(STRIP_ROWS), |i| {
+            let first = i * STRIP_ROWS;
+            groups(STRIP_ROWS.min(self.rows - first)).for_each(|(start, size)| task(first + start, size));
+        });
     }
 
     /// Calls `task` for ranges of tiles and of rows that together cover the product once.
@@ -120,32 +132,36 @@ impl<T: Tile> Kernel for QuantStrip<'_, T> {
         for (start, size) in groups(self.rows.len()) {
             let start = self.rows.start + start;
             match size {
-                8 => self.group::<L, 8>(l, start),
-                4 => self.group::<L, 4>(l, start),
-                2 => self.group::<L, 2>(l, start),
-                _ => self.group::<L, 1>(l, start),
+                8 if L::WIDE => self.group::<L, 8, 8>(l, start),
+                8 => self.group::<L, 8, 4>(l, start),
+                4 => self.group::<L, 4, 4>(l, start),
+                2 => self.group::<L, 2, 2>(l, start),
+                _ => self.group::<L, 1, 1>(l, start),
             }
         }
     }
 }
 
 impl<T: Tile> QuantStrip<'_, T> {
+    /// A group of `G` rows, `M` at a time.
     #[inline(always)]
-    fn group<L: Lanes, const M: usize>(&self, l: L, start: usize) {
-        let x = self.x[start * self.per_row..][..M * self.per_row].as_chunks::<M>().0;
+    fn group<L: Lanes, const G: usize, const M: usize>(&self, l: L, start: usize) {
+        let x = self.x[start * self.per_row..][..G * self.per_row].as_chunks::<M>().0;
         for tile in self.range.clone() {
-            let mut sums = [l.splat(0.0); M];
-            for (w, x) in self.tiles[tile * self.per_row..][..self.per_row].iter().zip(x) {
-                let w: &T = w;
-                let ahead = std::ptr::from_ref(w).cast::<u8>().wrapping_add(PREFETCH_BYTES);
-                if M == 1 {
-                    for line in 0..size_of::<T>().div_ceil(64) {
-                        l.prefetch(ahead.wrapping_add(64 * line));
+            let tiles = &self.tiles[tile * self.per_row..][..self.per_row];
+            for part in 0..G / M {
+                let mut sums = [l.splat(0.0); M];
+                for (w, x) in tiles.iter().zip(x.chunks_exact(G / M)) {
+                    if G == 1 {
+                        let ahead = std::ptr::from_ref(w).cast::<u8>().wrapping_add(PREFETCH_BYTES);
+                        for line in 0..size_of::<T>().div_ceil(64) {
+                            l.prefetch(ahead.wrapping_add(64 * line));
+                        }
                     }
+                    w.multiply(l, &x[part], &mut sums);
                 }
-                w.multiply(l, x, &mut sums);
+                store(l, &sums, self.out, start + part * M, tile, self.n);
             }
-            store(l, &sums, self.out, start, tile, self.n);
         }
     }
 }
@@ -167,22 +183,27 @@ impl<E: Element> Kernel for DenseStrip<'_, E> {
         for (start, size) in groups(self.rows.len()) {
             let start = self.rows.start + start;
             match size {
-                8 => self.group::<L, 8>(l, start),
-                4 => self.group::<L, 4>(l, start),
-                2 => self.group::<L, 2>(l, start),
-                _ => self.group::<L, 1>(l, start),
+                8 if L::WIDE => self.group::<L, 8, 8>(l, start),
+                8 => self.group::<L, 8, 4>(l, start),
+                4 => self.group::<L, 4, 4>(l, start),
+                2 => self.group::<L, 2, 2>(l, start),
+                _ => self.group::<L, 1, 1>(l, start),
             }
         }
     }
 }
 
 impl<E: Element> DenseStrip<'_, E> {
+    /// A group of `G` rows, `M` at a time.
     #[inline(always)]
-    fn group<L: Lanes, const M: usize>(&self, l: L, start: usize) {
-        let x = self.x[start * self.k..][..M * self.k].as_chunks::<M>().0;
+    fn group<L: Lanes, const G: usize, const M: usize>(&self, l: L, start: usize) {
+        let x = self.x[start * self.k..][..G * self.k].as_chunks::<M>().0;
         for tile in self.range.clone() {
-            let sums = dense::multiply(l, &self.columns[tile * self.k..][..self.k], x);
-            store(l, &sums, self.out, start, tile, self.n);
+            let columns = &self.columns[tile * self.k..][..self.k];
+            for part in 0..G / M {
+                let sums = dense::multiply::<L, E, M>(l, columns, x, G / M, part);
+                store(l, &sums, self.out, start + part * M, tile, self.n);
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ impl Lanes for Avx2 {
     type F = [__m256; 2];
     type I = [__m256i; 2];
     const BYTE_BIAS: i32 = 0;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {

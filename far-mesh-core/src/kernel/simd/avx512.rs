@@ -31,6 +31,7 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     const BYTE_BIAS: i32 = 128;
+    const WIDE: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {

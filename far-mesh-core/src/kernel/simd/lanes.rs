@@ -13,6 +13,8 @@ pub(in crate::kernel) trait Lanes: Copy {
     type I: Copy;
     /// What [`Lanes::dot_bytes`] adds to each weight.
     const BYTE_BIAS: i32;
+    /// Whether 8 sums and a tile of weights find room in the registers.
+    const WIDE: bool;
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; LANES]) -> Self::F;

@@ -33,6 +33,7 @@ impl Lanes for Scalar {
     type F = [f32; LANES];
     type I = [i32; LANES];
     const BYTE_BIAS: i32 = 0;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::F {

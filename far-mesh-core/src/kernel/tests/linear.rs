@@ -30,13 +30,16 @@ fn sample(format: Format, n: usize, k: usize, seed: u64) -> (Vec<u8>, Vec<f32>) 
             Format::Q4_0 | Format::Q4_1 => {
                 let q: [u8; 16] = rng.random();
                 bytes.extend(d.to_le_bytes());
-                let (offset, min) = if format == Format::Q4_0 { (8.0, 0.0) } else { (0.0, m.to_f32()) };
                 if format == Format::Q4_1 {
                     bytes.extend(m.to_le_bytes());
                 }
                 bytes.extend(q);
-                elements.extend(q.iter().map(|q| d.to_f32() * (f32::from(q & 15) - offset) + min));
-                elements.extend(q.iter().map(|q| d.to_f32() * (f32::from(q >> 4) - offset) + min));
+                let value = |q: u8| match format {
+                    Format::Q4_0 => d.to_f32() * (f32::from(q) - 8.0),
+                    _ => d.to_f32() * f32::from(q) + m.to_f32(),
+                };
+                elements.extend(q.iter().map(|q| value(q & 15)));
+                elements.extend(q.iter().map(|q| value(q >> 4)));
             }
             Format::Q8_0 => {
                 let q: [u8; 32] = rng.random();
