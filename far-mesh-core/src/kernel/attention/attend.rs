@@ -16,15 +16,15 @@ use crate::kernel::{
 
 /// Queries of a task: a page is read once for all of them.
 const BLOCK_QUERIES: usize = 16;
-/// Queries done at a time: their sums and one vector of the page fill the registers.
-const GROUP: usize = 4;
+/// Queries whose scores are summed at a time.
+const SCORE_GROUP: usize = 8;
+/// Queries whose values are summed at a time: their sums and a page's vectors fill the registers.
+const VALUE_GROUP: usize = 4;
 /// Pages between two looks at the greatest score. Fixed: it is part of the order of summation.
 const STRETCH_PAGES: usize = 16;
 const STRETCH: usize = STRETCH_PAGES * PAGE_TOKENS;
 /// Vectors of a value done at a time.
 const VALUE_VECTORS: usize = 4;
-/// Rows of keys and values written by one task.
-const WRITE_ROWS: usize = 32;
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -53,22 +53,18 @@ pub(in crate::kernel) fn attention(
     let rows = sequences.iter().map(|sequence| sequence.rows).sum::<usize>();
     let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     assert_eq!(qkv.len(), rows * width, "queries, keys and values of {rows} rows");
-    for sequence in sequences {
-        let end = sequence.position + sequence.rows;
-        assert!(sequence.pages.len() >= end.div_ceil(PAGE_TOKENS), "pages for {end} positions");
-        assert!(sequence.pages.iter().all(|page| (*page as usize) < cache.pages()), "pages lie in the cache");
-        assert!(end * shape.head_dim / 2 <= rope.cos.len().min(rope.sin.len()), "rotations for {end} positions");
-    }
+    check(cache, rope, sequences);
     let (isa, slab) = (Isa::current(), cache.slab());
     let spans = Spans::new(sequences);
 
     let step = Step { qkv, width, shape, slab, rope };
     let slabs = cache.layer_mut(layer);
-    let writes = spans.count(|sequence| sequence.rows.div_ceil(WRITE_ROWS));
-    pool::run(writes * shape.kv_heads, |i| {
+    pool::run(spans.count(touched) * shape.kv_heads, |i| {
         let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
-        let (first_row, sequence, share) = spans.find(task, |sequence| sequence.rows.div_ceil(WRITE_ROWS));
-        isa.run(Write { step: &step, first_row, sequence, head, share, slabs });
+        let (first_row, sequence, share) = spans.find(task, touched);
+        SCRATCH.with_borrow_mut(|scratch| {
+            write(&step, first_row, sequence, head, share, slabs, &mut scratch.queries);
+        });
     });
 
     let mut out = Output::new(rows * shape.heads * shape.head_dim);
@@ -85,6 +81,22 @@ pub(in crate::kernel) fn attention(
     });
     // SAFETY: the blocks cover every query of every head of every row.
     unsafe { out.finish() }
+}
+
+/// Holds the caller to its contract: what follows relies on it.
+fn check(cache: &PagedCache, rope: &RopeTable, sequences: &[Sequence<'_>]) {
+    let mut written: Vec<u32> = Vec::new();
+    for sequence in sequences.iter().filter(|sequence| sequence.rows > 0) {
+        let end = sequence.position + sequence.rows;
+        assert!(sequence.pages.len() >= end.div_ceil(PAGE_TOKENS), "a sequence lacks pages for {end} positions");
+        let pages = &sequence.pages[..end.div_ceil(PAGE_TOKENS)];
+        assert!(pages.iter().all(|page| (*page as usize) < cache.pages()), "a page lies outside of the cache");
+        let rotations = rope.cos.len().min(rope.sin.len());
+        assert!(end * cache.shape().head_dim / 2 <= rotations, "the rotary table is too short for {end} positions");
+        written.extend(&pages[sequence.position / PAGE_TOKENS..]);
+    }
+    written.sort_unstable();
+    assert!(written.is_sorted_by(|a, b| a < b), "two places in a call write to the same page");
 }
 
 /// The sequences of a call, for finding the one that a task belongs to.
@@ -140,41 +152,43 @@ impl Step<'_> {
     }
 }
 
-/// Keys and values of some rows of a sequence into the slabs of one head.
-struct Write<'a> {
-    step: &'a Step<'a>,
-    first_row: usize,
-    sequence: Sequence<'a>,
-    head: usize,
-    share: usize,
-    slabs: Parts<'a>,
+/// Pages that the rows of a call are written to.
+fn touched(sequence: &Sequence<'_>) -> usize {
+    if sequence.rows == 0 {
+        return 0;
+    }
+    (sequence.position + sequence.rows).div_ceil(PAGE_TOKENS) - sequence.position / PAGE_TOKENS
 }
 
-impl Kernel for Write<'_> {
-    #[inline(always)]
-    fn run<L: Lanes>(self, _: L) {
-        let (step, slab) = (self.step, self.step.slab);
-        for row in self.share * WRITE_ROWS..self.sequence.rows.min((self.share + 1) * WRITE_ROWS) {
-            let position = self.sequence.position + row;
-            let page = self.sequence.pages[position / PAGE_TOKENS];
-            let at = step.slab_at(page, self.head);
-            let token = position % PAGE_TOKENS;
-            let key = step.head(self.first_row + row, step.shape.heads + self.head);
-            let value = step.head(self.first_row + row, step.shape.heads + step.shape.kv_heads + self.head);
-            for i in 0..slab.head_dim / 2 {
-                let pair = [key[i], key[i + slab.head_dim / 2]];
-                let mut rotated = [0.0; 2];
-                let table = position * (slab.head_dim / 2) + i;
-                rotate(&pair, &[step.rope.cos[table]], &[step.rope.sin[table]], 1.0, &mut rotated);
-                // SAFETY: a position of a head is written by one task; pages belong to one sequence.
-                unsafe {
-                    self.slabs.write(at + i * PAGE_TOKENS + token, &rotated[..1]);
-                    self.slabs.write(at + (i + slab.head_dim / 2) * PAGE_TOKENS + token, &rotated[1..]);
-                }
-            }
-            // SAFETY: as above.
-            unsafe { self.slabs.write(at + slab.key_elements() + token * slab.value_stride(), value) };
+/// Keys and values of those rows of a sequence that lie in its `share`-th touched page, into one head's slab.
+fn write(
+    step: &Step<'_>,
+    first_row: usize,
+    sequence: Sequence<'_>,
+    head: usize,
+    share: usize,
+    slabs: Parts<'_>,
+    rotated: &mut Vec<f32>,
+) {
+    let (slab, half) = (step.slab, step.slab.head_dim / 2);
+    let page = sequence.position / PAGE_TOKENS + share;
+    // SAFETY: a page is written by one task a head: no page is written through two sequences, as checked before.
+    let memory = unsafe { slabs.slice(step.slab_at(sequence.pages[page], head), slab.elements()) };
+    let (keys, values) = memory.split_at_mut(slab.key_elements());
+    rotated.resize(slab.head_dim.max(rotated.len()), 0.0);
+    let end = ((page + 1) * PAGE_TOKENS).min(sequence.position + sequence.rows);
+    for position in (page * PAGE_TOKENS).max(sequence.position)..end {
+        let row = first_row + position - sequence.position;
+        let (cos, sin) = (&step.rope.cos[position * half..], &step.rope.sin[position * half..]);
+        let key = step.head(row, step.shape.heads + head);
+        let rotated = &mut rotated[..slab.head_dim];
+        rotate(key, cos, sin, 1.0, rotated);
+        let token = position % PAGE_TOKENS;
+        for (keys, key) in keys.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().zip(rotated) {
+            keys[token] = *key;
         }
+        let value = step.head(row, step.shape.heads + step.shape.kv_heads + head);
+        values[token * slab.value_stride()..][..slab.head_dim].copy_from_slice(value);
     }
 }
 
@@ -230,13 +244,18 @@ impl Kernel for Attend<'_> {
                 while i < count {
                     let q = &queries[i * head_dim..];
                     let s = &mut scores[i * STRETCH + p * PAGE_TOKENS..];
-                    match (count - i).min(GROUP) {
+                    let size = match count - i {
+                        SCORE_GROUP.. => SCORE_GROUP,
+                        few => few.min(VALUE_GROUP),
+                    };
+                    match size {
+                        8 => score::<L, 8>(l, keys, q, head_dim, s),
                         4 => score::<L, 4>(l, keys, q, head_dim, s),
                         3 => score::<L, 3>(l, keys, q, head_dim, s),
                         2 => score::<L, 2>(l, keys, q, head_dim, s),
                         _ => score::<L, 1>(l, keys, q, head_dim, s),
                     }
-                    i += GROUP;
+                    i += size;
                 }
             }
             for i in 0..count {
@@ -254,7 +273,7 @@ impl Kernel for Attend<'_> {
                 let values = self.slabs[at..][..PAGE_TOKENS * stride].as_chunks::<LANES>().0;
                 let mut i = 0;
                 while i < count {
-                    let size = (count - i).min(GROUP);
+                    let size = (count - i).min(VALUE_GROUP);
                     let visible = |i: usize| seen[i].saturating_sub(start + p * PAGE_TOKENS).min(PAGE_TOKENS);
                     // Queries are in order of position: the first sees least.
                     let common = visible(i);
@@ -272,7 +291,7 @@ impl Kernel for Attend<'_> {
                             weigh::<L, 1>(l, values, common..visible(j), w, stride, &mut sums[j * stride..]);
                         }
                     }
-                    i += GROUP;
+                    i += size;
                 }
             }
         }
@@ -291,7 +310,7 @@ impl Kernel for Attend<'_> {
     }
 }
 
-/// Scores of `M` queries with the 32 keys of a page. Even and odd elements are summed apart, then together.
+/// Scores of `M` queries with the 32 keys of a page.
 #[inline(always)]
 fn score<L: Lanes, const M: usize>(
     l: L,
@@ -300,23 +319,23 @@ fn score<L: Lanes, const M: usize>(
     head_dim: usize,
     scores: &mut [f32],
 ) {
-    let mut sums = [[[l.splat(0.0); 2]; 2]; M];
-    let keys = keys.as_chunks::<2>().0;
-    let queries: [&[[f32; 2]]; M] = std::array::from_fn(|n| queries[n * head_dim..][..head_dim].as_chunks::<2>().0);
+    let mut sums = [[l.splat(0.0); 2]; M];
+    let mut rows = [&queries[..0]; M];
+    for (n, row) in rows.iter_mut().enumerate() {
+        *row = &queries[n * head_dim..][..keys.len()];
+    }
     for (i, keys) in keys.iter().enumerate() {
-        for (parity, keys) in keys.iter().enumerate() {
-            let keys = [l.load(&keys[0]), l.load(&keys[1])];
-            for n in 0..M {
-                let q = l.splat(queries[n][i][parity]);
-                sums[n][parity][0] = l.fma(q, keys[0], sums[n][parity][0]);
-                sums[n][parity][1] = l.fma(q, keys[1], sums[n][parity][1]);
-            }
+        let keys = [l.load(&keys[0]), l.load(&keys[1])];
+        for n in 0..M {
+            let q = l.splat(rows[n][i]);
+            sums[n][0] = l.fma(q, keys[0], sums[n][0]);
+            sums[n][1] = l.fma(q, keys[1], sums[n][1]);
         }
     }
     for n in 0..M {
         let scores = scores[n * STRETCH..][..PAGE_TOKENS].as_chunks_mut::<LANES>().0;
-        l.store(l.add(sums[n][0][0], sums[n][1][0]), &mut scores[0]);
-        l.store(l.add(sums[n][0][1], sums[n][1][1]), &mut scores[1]);
+        l.store(sums[n][0], &mut scores[0]);
+        l.store(sums[n][1], &mut scores[1]);
     }
 }
 

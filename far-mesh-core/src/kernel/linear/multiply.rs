@@ -56,7 +56,7 @@ impl Call<'_> {
     fn quantized<T: Tile>(&self, tiles: &[T]) -> Vec<f32> {
         BLOCKS.with_borrow_mut(|blocks| {
             let per_row = self.k / super::quant::BLOCK;
-            blocks.resize(self.rows * per_row, [0; _]);
+            blocks.resize(self.rows * per_row, Block::ZERO);
             let isa = Isa::current();
             let out = Parts::of(blocks);
             self.by_groups(|start, size| {

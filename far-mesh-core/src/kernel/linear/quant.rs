@@ -7,10 +7,21 @@ use crate::kernel::simd::{LANES, Lanes};
 /// Columns of a block, in weights and activations alike.
 pub(super) const BLOCK: usize = 32;
 
-/// A block of activations: 32 int8 in words of 4, then the bits of their scale, then [`Tile::correction`].
-pub(super) type Block = [u32; BLOCK / 4 + 2];
-pub(super) const SCALE: usize = BLOCK / 4;
-pub(super) const CORRECTION: usize = SCALE + 1;
+/// A block of one row of activations.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Block {
+    /// 32 int8 in words of 4, none of them -128.
+    pub(super) q: [u32; BLOCK / 4],
+    /// What an int8 stands for.
+    pub(super) scale: f32,
+    /// [`Tile::correction`].
+    pub(super) correction: u32,
+}
+
+impl Block {
+    pub(super) const ZERO: Self = Self { q: [0; BLOCK / 4], scale: 0.0, correction: 0 };
+}
 
 /// A block of columns for 16 rows.
 pub(super) trait Tile: Copy + Send + Sync {
@@ -76,28 +87,6 @@ fn nibbles(q: &[[u8; 64]; 4], row: usize) -> [u8; BLOCK] {
     out
 }
 
-/// Products of 4-bit weights with a block, from `start` on.
-#[inline(always)]
-fn dot_nibbles<L: Lanes, const M: usize>(l: L, low: &[L::I; 4], high: &[L::I; 4], x: &Block, start: i32) -> L::I {
-    let mut c = l.splat_i(start);
-    if M < 4 {
-        // Too few rows to hide the latency of one chain. Integers: the order is free.
-        let mut e = l.splat_i(0);
-        for j in 0..4 {
-            c = l.dot_nibbles(c, low[j], x[j]);
-            e = l.dot_nibbles(e, high[j], x[4 + j]);
-        }
-        return l.add_i(c, e);
-    }
-    for j in 0..4 {
-        c = l.dot_nibbles(c, low[j], x[j]);
-    }
-    for j in 0..4 {
-        c = l.dot_nibbles(c, high[j], x[4 + j]);
-    }
-    c
-}
-
 #[inline(always)]
 fn split<L: Lanes>(l: L, q: &[[u8; 64]; 4]) -> ([L::I; 4], [L::I; 4]) {
     let mut low = [l.splat_i(0); 4];
@@ -133,8 +122,8 @@ impl Tile for Q4_0 {
         let d = l.widen_f16(&self.d);
         let (low, high) = split(l, &self.q);
         for n in 0..M {
-            let c = dot_nibbles::<L, M>(l, &low, &high, &x[n], x[n][CORRECTION] as i32);
-            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            let c = l.dot_nibbles(l.splat_i(x[n].correction as i32), &low, &high, &x[n].q);
+            let scale = l.mul(d, l.splat(x[n].scale));
             sums[n] = l.fma(l.to_float(c), scale, sums[n]);
         }
     }
@@ -164,10 +153,10 @@ impl Tile for Q4_1 {
         let (d, m) = (l.widen_f16(&self.d), l.widen_f16(&self.m));
         let (low, high) = split(l, &self.q);
         for n in 0..M {
-            let c = dot_nibbles::<L, M>(l, &low, &high, &x[n], 0);
-            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            let c = l.dot_nibbles(l.splat_i(0), &low, &high, &x[n].q);
+            let scale = l.mul(d, l.splat(x[n].scale));
             sums[n] = l.fma(l.to_float(c), scale, sums[n]);
-            sums[n] = l.fma(m, l.splat(f32::from_bits(x[n][CORRECTION])), sums[n]);
+            sums[n] = l.fma(m, l.splat(f32::from_bits(x[n].correction)), sums[n]);
         }
     }
 }
@@ -202,20 +191,8 @@ impl Tile for Q8_0 {
             q[j] = l.load_bytes(&self.q[j]);
         }
         for n in 0..M {
-            let mut c = l.splat_i(x[n][CORRECTION] as i32);
-            if M < 4 {
-                let mut e = l.splat_i(0);
-                for j in 0..4 {
-                    c = l.dot_bytes(c, q[j], x[n][j]);
-                    e = l.dot_bytes(e, q[4 + j], x[n][4 + j]);
-                }
-                c = l.add_i(c, e);
-            } else {
-                for j in 0..8 {
-                    c = l.dot_bytes(c, q[j], x[n][j]);
-                }
-            }
-            let scale = l.mul(d, l.splat(f32::from_bits(x[n][SCALE])));
+            let c = l.dot_bytes(l.splat_i(x[n].correction as i32), &q, &x[n].q);
+            let scale = l.mul(d, l.splat(x[n].scale));
             sums[n] = l.fma(l.to_float(c), scale, sums[n]);
         }
     }

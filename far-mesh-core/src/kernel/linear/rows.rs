@@ -1,6 +1,6 @@
 //! Activations as the products want them: rows in groups of 8, 4, 2 and 1, interleaved within a group.
 
-use super::quant::{BLOCK, Block, CORRECTION, SCALE, Tile};
+use super::quant::{BLOCK, Block, Tile};
 use crate::kernel::simd::{Kernel, LANES, Lanes, ROUND};
 
 /// Rows done at a time: their sums and one tile fill the 32 registers of AVX-512.
@@ -51,10 +51,8 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     let greatest = f32::from_bits(l.greatest_i(greatest) as u32);
     if !(LEAST..=f32::MAX).contains(&greatest) {
         // Nothing to round, or nothing that can be: the scale carries the not-a-number into the result.
-        *out = [0; BLOCK / 4 + 2];
         let scale = if greatest < LEAST { 0.0 } else { f32::NAN };
-        out[SCALE] = scale.to_bits();
-        out[CORRECTION] = T::correction(0, scale, L::BYTE_BIAS);
+        *out = Block { scale, correction: T::correction(0, scale, L::BYTE_BIAS), ..Block::ZERO };
         return;
     }
     let scale = greatest / 127.0;
@@ -68,10 +66,10 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     l.store_i(b, &mut q[1]);
     for j in 0..BLOCK / 4 {
         let q = &q[j / 4][j % 4 * 4..][..4];
-        out[j] = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
+        out.q[j] = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
     }
-    out[SCALE] = scale.to_bits();
-    out[CORRECTION] = T::correction(sum, scale, L::BYTE_BIAS);
+    out.scale = scale;
+    out.correction = T::correction(sum, scale, L::BYTE_BIAS);
 }
 
 /// Lays the rows of one group out column by column: `[size, k]` to `[k, size]`.

@@ -10,15 +10,6 @@ use super::lanes::{LANES, Lanes};
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Avx2(());
 
-impl Avx2 {
-    /// Callable only where the features are known to be there.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    pub(super) fn new() -> Self {
-        Self(())
-    }
-}
-
 /// Calls intrinsics that take no pointer, once for each half.
 macro_rules! halves {
     // Not a closure: the compiler may leave one out of line, and then without the features.
@@ -26,6 +17,23 @@ macro_rules! halves {
         // SAFETY: an `Avx2` exists only where its features do, and the intrinsic touches no memory.
         unsafe { [$intrinsic($($value[0]),+), $intrinsic($($value[1]),+)] }
     };
+}
+
+impl Avx2 {
+    /// Callable only where the features are known to be there.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+
+    /// Adds the i16 to the lane they lie in.
+    #[inline(always)]
+    fn add_pairs(self, sum: [__m256i; 2], pairs: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: an `Avx2` exists only where its features do.
+        let one = [unsafe { _mm256_set1_epi16(1) }; 2];
+        self.add_i(sum, halves!(_mm256_madd_epi16, pairs, one))
+    }
 }
 
 impl Lanes for Avx2 {
@@ -149,27 +157,31 @@ impl Lanes for Avx2 {
         self.low_nibbles(shifted)
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I {
-        // A pair is at most 2 * 15 * 127 and so never saturates its i16.
-        let x = self.splat_i(x as i32);
-        let pairs = halves!(_mm256_maddubs_epi16, weights, x);
-        // SAFETY: an `Avx2` exists only where its features do.
-        let one = [unsafe { _mm256_set1_epi16(1) }; 2];
-        self.add_i(sum, halves!(_mm256_madd_epi16, pairs, one))
+    fn dot_nibbles(self, sum: Self::I, low: &[Self::I; 4], high: &[Self::I; 4], x: &[u32; 8]) -> Self::I {
+        // A pair is at most 2 * 15 * 127, eight of them 30480: their sum stays within i16.
+        let mut pairs = self.splat_i(0);
+        for j in 0..4 {
+            let (a, b) = (self.splat_i(x[j] as i32), self.splat_i(x[4 + j] as i32));
+            let a = halves!(_mm256_maddubs_epi16, low[j], a);
+            let b = halves!(_mm256_maddubs_epi16, high[j], b);
+            pairs = halves!(_mm256_add_epi16, pairs, halves!(_mm256_add_epi16, a, b));
+        }
+        self.add_pairs(sum, pairs)
     }
     #[inline(always)]
-    fn dot_bytes(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I {
+    fn dot_bytes(self, sum: Self::I, weights: &[Self::I; 8], x: &[u32; 8]) -> Self::I {
         // |w| * (x with the sign of w): a pair is at most 2 * 128 * 127 = 32512 and so never saturates its i16.
         // SAFETY: an `Avx2` exists only where its features do.
         let flip = [unsafe { _mm256_set1_epi8(-128) }; 2];
-        let weights = halves!(_mm256_xor_si256, weights, flip);
-        let x = self.splat_i(x as i32);
-        let x = halves!(_mm256_sign_epi8, x, weights);
-        let weights = halves!(_mm256_abs_epi8, weights);
-        let pairs = halves!(_mm256_maddubs_epi16, weights, x);
-        // SAFETY: an `Avx2` exists only where its features do.
-        let one = [unsafe { _mm256_set1_epi16(1) }; 2];
-        self.add_i(sum, halves!(_mm256_madd_epi16, pairs, one))
+        let mut sum = sum;
+        for j in 0..8 {
+            let w = halves!(_mm256_xor_si256, weights[j], flip);
+            let x = self.splat_i(x[j] as i32);
+            let x = halves!(_mm256_sign_epi8, x, w);
+            let w = halves!(_mm256_abs_epi8, w);
+            sum = self.add_pairs(sum, halves!(_mm256_maddubs_epi16, w, x));
+        }
+        sum
     }
     #[inline(always)]
     fn to_float(self, a: Self::I) -> Self::F {

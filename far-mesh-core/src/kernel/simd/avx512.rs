@@ -132,12 +132,23 @@ impl Lanes for Avx512 {
         op!(_mm512_and_si512(_mm512_srli_epi16::<4>(a), _mm512_set1_epi8(15)))
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: __m512i, weights: __m512i, x: u32) -> __m512i {
-        op!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x as i32)))
+    fn dot_nibbles(self, sum: __m512i, low: &[__m512i; 4], high: &[__m512i; 4], x: &[u32; 8]) -> __m512i {
+        let mut sum = sum;
+        for j in 0..4 {
+            sum = op!(_mm512_dpbusd_epi32(sum, low[j], _mm512_set1_epi32(x[j] as i32)));
+        }
+        for j in 0..4 {
+            sum = op!(_mm512_dpbusd_epi32(sum, high[j], _mm512_set1_epi32(x[4 + j] as i32)));
+        }
+        sum
     }
     #[inline(always)]
-    fn dot_bytes(self, sum: __m512i, weights: __m512i, x: u32) -> __m512i {
-        op!(_mm512_dpbusd_epi32(sum, weights, _mm512_set1_epi32(x as i32)))
+    fn dot_bytes(self, sum: __m512i, weights: &[__m512i; 8], x: &[u32; 8]) -> __m512i {
+        let mut sum = sum;
+        for j in 0..8 {
+            sum = op!(_mm512_dpbusd_epi32(sum, weights[j], _mm512_set1_epi32(x[j] as i32)));
+        }
+        sum
     }
     #[inline(always)]
     fn to_float(self, a: __m512i) -> __m512 {

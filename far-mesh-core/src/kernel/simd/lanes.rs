@@ -47,14 +47,16 @@ pub(in crate::kernel) trait Lanes: Copy {
     fn low_nibbles(self, a: Self::I) -> Self::I;
     /// The high four bits of each byte, shifted down.
     fn high_nibbles(self, a: Self::I) -> Self::I;
-    /// Adds to each lane the dot product of its four bytes `weights` in 0..=15 with the four int8 in `x`.
-    fn dot_nibbles(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I;
-    /// Adds to each lane the dot product of its four bytes `weights`, less 128 plus [`Lanes::BYTE_BIAS`], with the
-    /// four int8 in `x`, none of which is -128.
-    fn dot_bytes(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I;
+    /// Adds to each lane the dot products of 32 bytes, less 128 plus [`Lanes::BYTE_BIAS`], with 32 int8 in `x`, none of
+    /// which is -128.
+    fn dot_bytes(self, sum: Self::I, weights: &[Self::I; 8], x: &[u32; 8]) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
     fn bits(self, a: Self::F) -> Self::I;
     fn from_bits(self, a: Self::I) -> Self::F;
+
+    /// Adds to each lane the dot products of 32 weights in 0..=15 (the first 16 in `low`, four bytes a lane and word)
+    /// with 32 int8 in `x`, none of which is -128.
+    fn dot_nibbles(self, sum: Self::I, low: &[Self::I; 4], high: &[Self::I; 4], x: &[u32; 8]) -> Self::I;
 
     /// Asks for a cache line that will be read soon; any address will do.
     #[inline(always)]

@@ -125,12 +125,17 @@ impl Lanes for Scalar {
         each!(i => (a[i] >> 4) & 0x0f0f_0f0f)
     }
     #[inline(always)]
-    fn dot_nibbles(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I {
-        each!(i => sum[i] + dot(weights[i], x, 0))
+    fn dot_nibbles(self, sum: Self::I, low: &[Self::I; 4], high: &[Self::I; 4], x: &[u32; 8]) -> Self::I {
+        let word = |i: usize, j: usize| dot(low[j][i], x[j], 0) + dot(high[j][i], x[4 + j], 0);
+        each!(i => sum[i] + word(i, 0) + word(i, 1) + word(i, 2) + word(i, 3))
     }
     #[inline(always)]
-    fn dot_bytes(self, sum: Self::I, weights: Self::I, x: u32) -> Self::I {
-        each!(i => sum[i] + dot(weights[i], x, 128))
+    fn dot_bytes(self, sum: Self::I, weights: &[Self::I; 8], x: &[u32; 8]) -> Self::I {
+        let mut sum = sum;
+        for (weights, x) in weights.iter().zip(x) {
+            sum = each!(i => sum[i] + dot(weights[i], *x, 128));
+        }
+        sum
     }
     #[inline(always)]
     fn to_float(self, a: Self::I) -> Self::F {
