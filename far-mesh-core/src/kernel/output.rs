@@ -64,6 +64,17 @@ impl<'a, T: Copy> Parts<'a, T> {
         unsafe { self.start.add(at).copy_from_nonoverlapping(values.as_ptr(), values.len()) };
     }
 
+    /// Writes the first `len` (or fewer) of a vector's lanes to `at..`.
+    ///
+    /// # Safety
+    /// No other thread touches these elements meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn write_lanes<const N: usize>(self, at: usize, lanes: &[T; N], len: usize) {
+        // Apart, so that a whole vector is one store and not a call.
+        // SAFETY: the caller has these elements for itself.
+        unsafe { if len >= N { self.write(at, lanes) } else { self.write(at, &lanes[..len]) } }
+    }
+
     /// The elements `at..at + len`.
     ///
     /// # Safety

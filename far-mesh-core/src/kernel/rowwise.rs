@@ -75,9 +75,8 @@ fn lanes_at<L: Lanes>(l: L, x: &[f32], at: usize) -> L::F {
 fn write_lanes<L: Lanes>(l: L, value: L::F, out: Parts<'_>, row: usize, at: usize, width: usize) {
     let mut lanes = [0.0; LANES];
     l.store(value, &mut lanes);
-    let lanes = if at + LANES <= width { &lanes[..] } else { &lanes[..width - at] };
     // SAFETY: each row belongs to one task.
-    unsafe { out.write(row + at, lanes) };
+    unsafe { out.write_lanes(row + at, &lanes, width - at) };
 }
 
 struct Norm<'a> {

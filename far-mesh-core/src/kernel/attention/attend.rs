@@ -33,6 +33,8 @@ thread_local! {
 /// Memory of a task, kept by its thread.
 #[derive(Default)]
 struct Scratch {
+    /// `[head_dim]`.
+    rotated: Vec<f32>,
     /// `[BLOCK_QUERIES, head_dim]`.
     queries: Vec<f32>,
     /// `[BLOCK_QUERIES, STRETCH]`.
@@ -63,7 +65,7 @@ pub(in crate::kernel) fn attention(
         let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
         let (first_row, sequence, share) = spans.find(task, touched);
         SCRATCH.with_borrow_mut(|scratch| {
-            write(&step, first_row, sequence, head, share, slabs, &mut scratch.queries);
+            write(&step, first_row, sequence, head, share, slabs, &mut scratch.rotated);
         });
     });
 
@@ -175,16 +177,15 @@ fn write(
     // SAFETY: a page is written by one task a head: no page is written through two sequences, as checked before.
     let memory = unsafe { slabs.slice(step.slab_at(sequence.pages[page], head), slab.elements()) };
     let (keys, values) = memory.split_at_mut(slab.key_elements());
-    rotated.resize(slab.head_dim.max(rotated.len()), 0.0);
+    rotated.resize(slab.head_dim, 0.0);
     let end = ((page + 1) * PAGE_TOKENS).min(sequence.position + sequence.rows);
     for position in (page * PAGE_TOKENS).max(sequence.position)..end {
         let row = first_row + position - sequence.position;
         let (cos, sin) = (&step.rope.cos[position * half..], &step.rope.sin[position * half..]);
         let key = step.head(row, step.shape.heads + head);
-        let rotated = &mut rotated[..slab.head_dim];
         rotate(key, cos, sin, 1.0, rotated);
         let token = position % PAGE_TOKENS;
-        for (keys, key) in keys.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().zip(rotated) {
+        for (keys, key) in keys.as_chunks_mut::<PAGE_TOKENS>().0.iter_mut().zip(&*rotated) {
             keys[token] = *key;
         }
         let value = step.head(row, step.shape.heads + step.shape.kv_heads + head);
@@ -213,7 +214,8 @@ impl Kernel for Attend<'_> {
         let first = self.block * BLOCK_QUERIES;
         let count = BLOCK_QUERIES.min(self.sequence.rows * group - first);
 
-        let Scratch { queries, scores, sums } = self.scratch;
+        let Scratch { rotated, queries, scores, sums } = self.scratch;
+        rotated.resize(head_dim, 0.0);
         queries.resize(BLOCK_QUERIES * head_dim, 0.0);
         scores.resize(BLOCK_QUERIES * STRETCH, 0.0);
         sums.clear();
@@ -228,7 +230,16 @@ impl Kernel for Attend<'_> {
             let query = step.head(self.first_row + row, self.head * group + head);
             let half = head_dim / 2;
             let (cos, sin) = (&step.rope.cos[position * half..], &step.rope.sin[position * half..]);
-            rotate(query, cos, sin, scale, &mut queries[i * head_dim..][..head_dim]);
+            rotate(query, cos, sin, scale, &mut rotated[..head_dim]);
+            // Those whose scores are summed together lie element by element.
+            let mut start = 0;
+            while i >= start + score_group(count - start) {
+                start += score_group(count - start);
+            }
+            let group = queries[start * head_dim..].chunks_exact_mut(score_group(count - start));
+            for (queries, rotated) in group.zip(&rotated[..head_dim]) {
+                queries[i - start] = *rotated;
+            }
         }
         let seen = &seen[..count];
 
@@ -244,16 +255,13 @@ impl Kernel for Attend<'_> {
                 while i < count {
                     let q = &queries[i * head_dim..];
                     let s = &mut scores[i * STRETCH + p * PAGE_TOKENS..];
-                    let size = match count - i {
-                        SCORE_GROUP.. => SCORE_GROUP,
-                        few => few.min(VALUE_GROUP),
-                    };
+                    let size = score_group(count - i);
                     match size {
-                        8 => score::<L, 8>(l, keys, q, head_dim, s),
-                        4 => score::<L, 4>(l, keys, q, head_dim, s),
-                        3 => score::<L, 3>(l, keys, q, head_dim, s),
-                        2 => score::<L, 2>(l, keys, q, head_dim, s),
-                        _ => score::<L, 1>(l, keys, q, head_dim, s),
+                        8 => score::<L, 8>(l, keys, q, s),
+                        4 => score::<L, 4>(l, keys, q, s),
+                        3 => score::<L, 3>(l, keys, q, s),
+                        2 => score::<L, 2>(l, keys, q, s),
+                        _ => score::<L, 1>(l, keys, q, s),
                     }
                     i += size;
                 }
@@ -310,24 +318,21 @@ impl Kernel for Attend<'_> {
     }
 }
 
-/// Scores of `M` queries with the 32 keys of a page.
+/// How many of the `left` queries of a task have their scores summed together.
 #[inline(always)]
-fn score<L: Lanes, const M: usize>(
-    l: L,
-    keys: &[[[f32; LANES]; 2]],
-    queries: &[f32],
-    head_dim: usize,
-    scores: &mut [f32],
-) {
+fn score_group(left: usize) -> usize {
+    if left >= SCORE_GROUP { SCORE_GROUP } else { left.min(VALUE_GROUP) }
+}
+
+/// Scores of `M` queries, element by element, with the 32 keys of a page.
+#[inline(always)]
+fn score<L: Lanes, const M: usize>(l: L, keys: &[[[f32; LANES]; 2]], queries: &[f32], scores: &mut [f32]) {
     let mut sums = [[l.splat(0.0); 2]; M];
-    let mut rows = [&queries[..0]; M];
-    for (n, row) in rows.iter_mut().enumerate() {
-        *row = &queries[n * head_dim..][..keys.len()];
-    }
-    for (i, keys) in keys.iter().enumerate() {
+    let queries = queries.as_chunks::<M>().0;
+    for (q, keys) in queries.iter().zip(keys) {
         let keys = [l.load(&keys[0]), l.load(&keys[1])];
         for n in 0..M {
-            let q = l.splat(rows[n][i]);
+            let q = l.splat(q[n]);
             sums[n][0] = l.fma(q, keys[0], sums[n][0]);
             sums[n][1] = l.fma(q, keys[1], sums[n][1]);
         }
@@ -379,10 +384,15 @@ fn weigh_vectors<L: Lanes, const M: usize, const V: usize>(
             acc[n][j] = l.load(&sums[j]);
         }
     }
-    for token in tokens {
-        let values = &values[token * (stride / LANES) + v..][..V];
+    let mut rows = [&weights[..0]; M];
+    for (n, row) in rows.iter_mut().enumerate() {
+        *row = &weights[n * STRETCH + tokens.start..][..tokens.len()];
+    }
+    let values = &values[tokens.start * (stride / LANES)..];
+    for (i, values) in values.chunks_exact(stride / LANES).take(tokens.len()).enumerate() {
+        let values = &values[v..][..V];
         for n in 0..M {
-            let w = l.splat(weights[n * STRETCH + token]);
+            let w = l.splat(rows[n][i]);
             for j in 0..V {
                 acc[n][j] = l.fma(w, l.load(&values[j]), acc[n][j]);
             }

@@ -6,8 +6,8 @@
 pub(super) fn rotate(head: &[f32], cos: &[f32], sin: &[f32], scale: f32, out: &mut [f32]) {
     let half = head.len() / 2;
     let (cos, sin) = (&cos[..half], &sin[..half]);
-    let (first, second) = head.split_at(half);
-    let (out_first, out_second) = out.split_at_mut(half);
+    let (first, second) = (&head[..half], &head[half..2 * half]);
+    let (out_first, out_second) = out[..2 * half].split_at_mut(half);
     for i in 0..half {
         out_first[i] = (first[i] * cos[i] - second[i] * sin[i]) * scale;
         out_second[i] = (second[i] * cos[i] + first[i] * sin[i]) * scale;

@@ -214,8 +214,7 @@ fn store<L: Lanes, const M: usize>(l: L, sums: &[L::F; M], out: Parts<'_>, start
     for (i, sum) in sums.iter().enumerate() {
         let mut values = [0.0; LANES];
         l.store(*sum, &mut values);
-        let values = if first + LANES <= n { &values[..] } else { &values[..n - first] };
         // SAFETY: no other task has these rows and columns.
-        unsafe { out.write((start + i) * n + first, values) };
+        unsafe { out.write_lanes((start + i) * n + first, &values, n - first) };
     }
 }

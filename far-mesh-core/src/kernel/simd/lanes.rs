@@ -82,9 +82,8 @@ pub(in crate::kernel) trait Lanes: Copy {
         self.store(a, &mut lanes);
         for half in [8, 4, 2, 1] {
             for i in 0..half {
-                if lanes[i + half] > lanes[i] {
-                    lanes[i] = lanes[i + half];
-                }
+                let (a, b) = (lanes[i], lanes[i + half]);
+                lanes[i] = if b > a { b } else { a };
             }
         }
         lanes[0]
