@@ -1,0 +1,62 @@
+//! `far-mesh bench`.
+
+use clap::Args;
+
+use crate::config::{Flags, Precision, Threads};
+
+/// Measure this machine, alone and as a mesh.
+///
+/// Decode and prefill (512 tokens) in tokens a second in one process and over local providers, packed bytes of the
+/// weights, peak memory, and the memory bandwidth that bounds decoding.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  far-mesh bench
+  far-mesh bench --providers 3 --sessions 8 --threads 2 --json | jq .mesh.decode_tokens_per_s")]
+pub struct BenchArgs {
+    /// Local providers to cut the model across
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub providers: u8,
+
+    /// Sessions to run at once for the total of tokens a second [default: not measured]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub sessions: Option<u16>,
+
+    /// Model by name or path [default: smollm2-135m-instruct]
+    #[arg(long, value_name = "NAME|PATH")]
+    pub model: Option<String>,
+
+    /// packed or exact arithmetic [default: packed]
+    #[arg(long, value_name = "packed|exact")]
+    pub precision: Option<Precision>,
+
+    /// Threads that compute [default: the processors this process may use]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<Threads>,
+
+    /// Print one JSON object, and nothing else on standard output
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+impl BenchArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> Flags {
+        Flags { model: self.model.clone(), precision: self.precision, threads: self.threads, ..Flags::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn all_flags() {
+        let line = "far-mesh bench --providers 2 --sessions 8 --json --threads 2";
+        let Command::Bench(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((args.providers, args.sessions, args.json), (2, Some(8), true));
+        assert!(Cli::try_parse_from(["far-mesh", "bench", "--sessions", "0"]).is_err());
+    }
+}

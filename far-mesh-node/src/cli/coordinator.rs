@@ -1,0 +1,84 @@
+//! `far-mesh coordinator`.
+
+use clap::Args;
+
+use super::MeshArgs;
+use crate::config::{Flags, HeadPlace, Precision, Price};
+
+/// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
+///
+/// The coordinator holds the tokenizer and the head of its model (final norm and output matrix), not its layers: those
+/// it finds in the mesh.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  far-mesh coordinator --bootstrap /ip4/192.0.2.7/tcp/31337
+  far-mesh coordinator --http 0.0.0.0:8100 --price 0.0002       open to the network, at its own price
+  curl -N http://127.0.0.1:8100/v1/chat/completions -H 'content-type: application/json' \\
+      -d '{\"model\": \"smollm2-135m-instruct\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'
+
+PRICE_PER_TOKEN_FAR sets the price, POSTGRES_URL the ledger's database; an empty variable counts as not set.")]
+pub struct CoordinatorArgs {
+    /// Model to serve by name or path [default: smollm2-135m-instruct]
+    #[arg(long, value_name = "NAME|PATH")]
+    pub model: Option<String>,
+
+    /// Where the head runs; at the coordinator, so that sampling stays in trusted hands
+    #[arg(long, value_name = "PLACE", default_value_t, hide = true)]
+    pub head: HeadPlace,
+
+    /// packed or exact arithmetic of the head [default: packed]
+    #[arg(long, value_name = "packed|exact")]
+    pub precision: Option<Precision>,
+
+    /// What a generated token costs, in FAR [env: PRICE_PER_TOKEN_FAR] [default: 0.0001]
+    #[arg(long, value_name = "FAR")]
+    pub price: Option<Price>,
+
+    /// Flags of every node.
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+}
+
+impl CoordinatorArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> Flags {
+        Flags { model: self.model.clone(), precision: self.precision, price: self.price, ..self.mesh.flags() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn all_flags() {
+        let line = "far-mesh coordinator --model m --head coordinator --price 0.5 --bootstrap /ip4/127.0.0.1/tcp/1 \
+                    --bootstrap /ip4/127.0.0.1/tcp/2 --listen /ip4/127.0.0.1/tcp/0 --http [::1]:0 --psk k --threads 3 --json";
+        let Command::Coordinator(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!()
+        };
+        let flags = args.flags();
+        assert_eq!((flags.bootstrap.len(), flags.listen.len()), (2, 1));
+        assert_eq!(flags.http.unwrap().to_string(), "[::1]:0");
+        assert_eq!(flags.price.unwrap().nano(), 500_000_000);
+        assert_eq!(flags.psk, Some("k".into()));
+        assert!(args.mesh.json);
+    }
+
+    #[test]
+    fn wrong_values_name_the_flag_and_what_to_write() {
+        for (flag, value, hint) in [
+            ("--http", "8100", "HOST:PORT"),
+            ("--bootstrap", "192.0.2.7:31337", "/ip4/"),
+            ("--price", "-1", "negative"),
+            ("--price", "0,1", "0.0001"),
+        ] {
+            let flag = format!("{flag}={value}");
+            let err = Cli::try_parse_from(["far-mesh", "coordinator", &flag]).unwrap_err().to_string();
+            assert!(err.contains(hint) && err.contains(value), "{flag}: {err}");
+        }
+    }
+}

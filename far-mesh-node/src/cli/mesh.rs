@@ -1,0 +1,53 @@
+//! Flags of every node of the mesh.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use multiaddr::Multiaddr;
+
+use crate::config::{Flags, HttpAddress, Threads};
+
+/// Flags of every node of the mesh.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Mesh")]
+pub struct MeshArgs {
+    /// Node to join the mesh through; repeat for several [env: FAR_MESH_DHT_BOOTSTRAP, separated by commas]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub bootstrap: Vec<Multiaddr>,
+
+    /// Address to be reached at; repeat for several [default: every interface, TCP and QUIC; port 31337 for
+    /// discovery, 31330 for a provider, a free one for a coordinator]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<Multiaddr>,
+
+    /// Address of the HTTP server, port 0 for a free one [default: 127.0.0.1, not open to the network; port 8100
+    /// for a coordinator, 8101 for discovery, 8102 for a provider]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<HttpAddress>,
+
+    /// Pre-shared key of a private mesh; its nodes talk to no others, over TCP only [default: a public mesh]
+    #[arg(long, value_name = "FILE")]
+    pub psk: Option<PathBuf>,
+
+    /// Threads that compute [default: the processors this process may use; more only take turns]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<Threads>,
+
+    /// Print one line of JSON when ready, and nothing else on standard output
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+impl MeshArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            bootstrap: self.bootstrap.clone(),
+            listen: self.listen.clone(),
+            http: self.http.clone(),
+            psk: self.psk.clone(),
+            threads: self.threads,
+            ..Flags::default()
+        }
+    }
+}

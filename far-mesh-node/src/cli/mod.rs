@@ -1,0 +1,22 @@
+//! The command line, one file a command. Here stands only what can be written on it; [`crate::commands`] runs it.
+//!
+//! Flags have no defaults of their own where a file or variable may set the same thing: absent means "ask
+//! [`crate::config`]". The help names the default all the same, with its reason.
+
+mod bench;
+mod coordinator;
+mod demo;
+mod discovery;
+mod mesh;
+mod models;
+mod provider;
+mod root;
+
+pub use bench::BenchArgs;
+pub use coordinator::CoordinatorArgs;
+pub use demo::{DEFAULT_PROMPT, DemoArgs};
+pub use discovery::DiscoveryArgs;
+pub use mesh::MeshArgs;
+pub use models::{ModelsArgs, ModelsCommand};
+pub use provider::{ProviderArgs, ProviderCommand, ProviderRunArgs};
+pub use root::{Cli, Command, GlobalArgs};

@@ -1,0 +1,133 @@
+//! `far-mesh provider`.
+
+use clap::{Args, Subcommand};
+
+use super::MeshArgs;
+use crate::config::{ByteSize, Device, Flags, Layers, Precision, Price, Wallet, parse_region};
+
+/// Serve layers of a model.
+#[derive(Clone, Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub struct ProviderArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProviderCommand,
+}
+
+/// What a provider can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// Load a span of layers and serve it until ctrl-C
+    Run(ProviderRunArgs),
+}
+
+/// Load a span of layers and serve it until ctrl-C.
+///
+/// ctrl-C finishes the steps under way, withdraws the advert and exits 0; a second one ends at once.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  far-mesh provider run --bootstrap /ip4/192.0.2.7/tcp/31337     as many layers as fit, where they are needed most
+  far-mesh provider run --layers 0..10 --threads 4
+  far-mesh provider run --wallet 0x5290...9ee7 --price 0.0001 --region eu-central --max-memory 6GiB")]
+pub struct ProviderRunArgs {
+    /// Model to serve by name or path [default: smollm2-135m-instruct]
+    #[arg(long, value_name = "NAME|PATH")]
+    pub model: Option<String>,
+
+    /// Layers to serve: A..B with B exclusive, or auto: as many as fit in memory, where the mesh needs them most
+    /// [default: auto]
+    #[arg(long, value_name = "A..B|auto")]
+    pub layers: Option<Layers>,
+
+    /// Device to compute on; auto takes the fastest that passes a trial and says which [default: auto]
+    #[arg(long, value_name = "auto|cpu")]
+    pub device: Option<Device>,
+
+    /// packed: weights as in the file, 8-bit activations, fast; exact: dense f32, for checking [default: packed]
+    #[arg(long, value_name = "packed|exact")]
+    pub precision: Option<Precision>,
+
+    /// Most memory for weights and caches, such as 6GiB [default: what is free at the start, less a reserve]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<ByteSize>,
+
+    /// Ethereum address that is paid; without one the node works unpaid
+    #[arg(long, value_name = "0x...", help_heading = "Pay")]
+    pub wallet: Option<Wallet>,
+
+    /// Price of a token that passes all layers, in FAR; a span asks its share [default: 0.0001]
+    #[arg(long, value_name = "FAR", help_heading = "Pay")]
+    pub price: Option<Price>,
+
+    /// Where the node stands, such as eu-central; routes prefer near nodes [default: not advertised]
+    #[arg(long, value_name = "NAME", value_parser = parse_region, help_heading = "Mesh")]
+    pub region: Option<String>,
+
+    /// Flags of every node.
+    #[command(flatten)]
+    pub mesh: MeshArgs,
+}
+
+impl ProviderRunArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> Flags {
+        Flags {
+            model: self.model.clone(),
+            layers: self.layers,
+            device: self.device,
+            precision: self.precision,
+            max_memory: self.max_memory,
+            wallet: self.wallet,
+            price: self.price,
+            region: self.region.clone(),
+            ..self.mesh.flags()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    const WALLET: &str = "0x52908400098527886e0f7030069857d2e4169ee7";
+
+    fn parse(line: &str) -> Result<ProviderRunArgs, clap::Error> {
+        match Cli::try_parse_from(["far-mesh", "provider", "run"].into_iter().chain(line.split_whitespace()))?.command {
+            Command::Provider(ProviderArgs { command: ProviderCommand::Run(args) }) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn all_flags() {
+        let line = format!(
+            "--model m --layers 10..20 --device cpu --precision exact --wallet {WALLET} --price 0.0003 --region eu \
+             --max-memory 6GiB --json"
+        );
+        let flags = parse(&line).unwrap().flags();
+        assert_eq!(flags.layers.unwrap().to_string(), "10..20");
+        assert_eq!((flags.device, flags.precision), (Some(Device::Cpu), Some(Precision::Exact)));
+        assert_eq!(flags.wallet.unwrap().to_string(), WALLET);
+        assert_eq!(flags.max_memory, Some(ByteSize(6 << 30)));
+        assert_eq!(flags.region.as_deref(), Some("eu"));
+    }
+
+    #[test]
+    fn wrong_values_name_what_to_write() {
+        for (line, hint) in [
+            ("--layers 10", "0..10"),
+            ("--layers 5..5", "A..B"),
+            ("--device tpu", "auto or cpu"),
+            ("--wallet 0x12", "40 digits"),
+            ("--max-memory lots", "6GiB"),
+        ] {
+            let err = parse(line).unwrap_err().to_string();
+            assert!(err.contains(hint), "{line}: {err}");
+        }
+        assert!(parse(&format!("--region {}", "x".repeat(33))).is_err());
+    }
+}

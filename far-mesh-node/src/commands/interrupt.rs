@@ -1,0 +1,35 @@
+//! ctrl-C and SIGTERM.
+
+use super::CommandError;
+
+/// Runs `work` until it ends or the process is asked to; then drops it, which is how everything below is cancelled.
+///
+/// # Errors
+/// [`CommandError::Interrupted`] with `remedy`; [`CommandError::Runtime`] when signals cannot be heard.
+pub async fn until_interrupted<T>(
+    remedy: &'static str,
+    work: impl Future<Output = Result<T, CommandError>>,
+) -> Result<T, CommandError> {
+    tokio::select! {
+        done = work => done,
+        heard = signalled() => {
+            heard.map_err(CommandError::Runtime)?;
+            Err(CommandError::Interrupted { remedy })
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn signalled() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupt = tokio::signal::ctrl_c() => interrupt,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+async fn signalled() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}

@@ -1,0 +1,110 @@
+//! Settings that are one word of a few.
+
+use std::{fmt, str::FromStr};
+
+use far_mesh_core::id::Span;
+
+use super::error::ValueError;
+
+/// How a shard computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Weights stay as they are in the file, activations are rounded to 8 bits: the fast way.
+    #[default]
+    Packed,
+    /// Dense f32 throughout: four to eight times the memory, for checking.
+    Exact,
+}
+
+/// Where a provider computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Device {
+    /// The fastest device that passes a trial.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// Where the final norm and the output matrix run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadPlace {
+    /// At the coordinator, so that sampling stays in trusted hands.
+    #[default]
+    Coordinator,
+}
+
+/// The layers a provider serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layers {
+    /// As many as fit in memory, where the mesh needs them most.
+    #[default]
+    Auto,
+    /// These.
+    Span(Span),
+}
+
+macro_rules! words {
+    ($type:ident, $known:literal, $($variant:ident = $word:literal),+) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+        impl FromStr for $type {
+            type Err = ValueError;
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(ValueError::Choice { known: $known }),
+                }
+            }
+        }
+    };
+}
+words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
+words!(Device, "auto or cpu", Auto = "auto", Cpu = "cpu");
+words!(HeadPlace, "coordinator", Coordinator = "coordinator");
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Span(span) => span.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Layers {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Span).map_err(|_| ValueError::Layers),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_their_text_form() {
+        for precision in [Precision::Packed, Precision::Exact] {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for device in [Device::Auto, Device::Cpu] {
+            assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        for layers in ["auto", "0..10", "29..30"] {
+            assert_eq!(layers.parse::<Layers>().unwrap().to_string(), layers);
+        }
+        for bad in ["", "AUTO", "10", "10..10", "3..1"] {
+            assert_eq!(bad.parse::<Layers>(), Err(ValueError::Layers), "{bad:?}");
+        }
+        assert!("fast".parse::<Precision>().unwrap_err().to_string().contains("packed or exact"));
+    }
+}

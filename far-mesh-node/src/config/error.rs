@@ -1,0 +1,188 @@
+//! Why settings are refused: each names its source, the value and what to do.
+
+use std::{io, path::PathBuf};
+
+use super::entry::Origin;
+
+/// Why the settings are not usable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{} has {bytes} bytes, more than the {limit} of any configuration: name the right file with --config", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}:{column}: not valid TOML: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// Counts from 1.
+        column: usize,
+        /// What the parser expected.
+        message: String,
+    },
+    /// There is no such setting.
+    #[error("{origin}: unknown {what} `{name}`{}", meant(nearest))]
+    Unknown {
+        /// Where it stands.
+        origin: Origin,
+        /// `setting`, `section` or `variable`.
+        what: &'static str,
+        /// What was written.
+        name: String,
+        /// The known name nearest to it.
+        nearest: Option<&'static str>,
+    },
+    /// The setting means nothing to this role.
+    #[error("{origin}: `{key}` has no effect in [{section}]: move it to {belongs} or to the top level")]
+    Misplaced {
+        /// Where it stands.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// The section it stands in.
+        section: &'static str,
+        /// The sections it may stand in.
+        belongs: String,
+    },
+    /// The value has the wrong type.
+    #[error("{origin}: {key} is {found}, must be {wanted}")]
+    Type {
+        /// Where it stands.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// What it is.
+        found: &'static str,
+        /// What it must be.
+        wanted: &'static str,
+    },
+    /// The value is not acceptable.
+    #[error("{origin}: {key} = {value}: {problem}")]
+    Value {
+        /// Where it stands.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// What was written, quoted; hidden where it may hold a password.
+        value: String,
+        /// What is wrong and what to write.
+        problem: ValueError,
+    },
+    /// Two variables of the same setting differ.
+    #[error("environment variables {first} and {second} set {key} to different values: unset one of them")]
+    Contradiction {
+        /// One variable.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+        /// The setting.
+        key: &'static str,
+    },
+    /// A variable is not UTF-8.
+    #[error("environment variable {name} is not valid UTF-8: set it to plain text")]
+    NotText {
+        /// The variable.
+        name: String,
+    },
+    /// No folder for data can be named.
+    #[error("no home folder: set --data-dir or FAR_MESH_DATA_DIR to the folder for models, keys and the database")]
+    NoDataDir,
+    /// A private mesh cannot listen on QUIC.
+    #[error(
+        "{listen}: {address} is QUIC, which a private mesh ({psk}) cannot use: listen on /ip4/.../tcp/PORT or drop the pre-shared key"
+    )]
+    PrivateQuic {
+        /// Who set the address.
+        listen: Origin,
+        /// The address.
+        address: String,
+        /// Who set the key.
+        psk: Origin,
+    },
+}
+
+/// What is wrong with one value, and what to write instead. The value itself is named by who reports this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Not an address of an HTTP server.
+    #[error("not HOST:PORT; write for example 127.0.0.1:8100 or [::1]:8100, port 0 for a free one")]
+    HttpAddress,
+    /// Not an address of the mesh.
+    #[error("not an address of the mesh ({reason}); write for example /ip4/192.0.2.7/tcp/31337/p2p/12D3Koo...")]
+    Multiaddr {
+        /// What the parser said.
+        reason: String,
+    },
+    /// Not a price.
+    #[error("not an amount of FAR ({reason}); write a decimal number such as 0.0001")]
+    Price {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Not an Ethereum address.
+    #[error("not a wallet ({reason}); write the 0x and 40 hexadecimal digits of an Ethereum address")]
+    Wallet {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Not an amount of memory.
+    #[error("not an amount of memory; write for example 6GiB, 512MiB or 2GB")]
+    ByteSize,
+    /// Not layers.
+    #[error("not layers; write auto or A..B, for example 0..10 for the first ten")]
+    Layers,
+    /// Not one of the words that are known.
+    #[error("not known; write {known}")]
+    Choice {
+        /// What may be written.
+        known: &'static str,
+    },
+    /// Not a number of threads.
+    #[error("not a number of threads; write 1 to {most}")]
+    Threads {
+        /// Most threads.
+        most: usize,
+    },
+    /// Not an address of a database.
+    #[error("not an address that begins with {schemes}")]
+    Url {
+        /// What it may begin with.
+        schemes: &'static str,
+    },
+    /// Not a SHA-256.
+    #[error("not a SHA-256; write its 64 hexadecimal digits")]
+    Sha256,
+    /// Empty or too long.
+    #[error("must have 1 to {most} characters")]
+    Length {
+        /// Most characters.
+        most: usize,
+    },
+}
+
+fn meant(nearest: &Option<&'static str>) -> String {
+    nearest.map_or_else(
+        || "; `far-mesh --help` lists what there is".to_owned(),
+        |name| format!(", did you mean `{name}`?"),
+    )
+}

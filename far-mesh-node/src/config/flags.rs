@@ -1,0 +1,45 @@
+//! What the command line sets. Flags are typed by their parser, so nothing here can be malformed.
+
+use std::path::PathBuf;
+
+use multiaddr::Multiaddr;
+
+use super::{
+    choice::{Device, Layers, Precision},
+    price::Price,
+    value::{ByteSize, HttpAddress, Threads},
+    wallet::Wallet,
+};
+
+/// Settings from flags: each that is set wins over file and environment. A list that is not empty replaces.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--bootstrap`
+    pub bootstrap: Vec<Multiaddr>,
+    /// `--listen`
+    pub listen: Vec<Multiaddr>,
+    /// `--http`
+    pub http: Option<HttpAddress>,
+    /// `--psk`
+    pub psk: Option<PathBuf>,
+    /// `--threads`
+    pub threads: Option<Threads>,
+    /// `--model`
+    pub model: Option<String>,
+    /// `--precision`
+    pub precision: Option<Precision>,
+    /// `--price`
+    pub price: Option<Price>,
+    /// `--layers`
+    pub layers: Option<Layers>,
+    /// `--device`
+    pub device: Option<Device>,
+    /// `--wallet`
+    pub wallet: Option<Wallet>,
+    /// `--region`
+    pub region: Option<String>,
+    /// `--max-memory`
+    pub max_memory: Option<ByteSize>,
+}

@@ -1,0 +1,190 @@
+//! The settings there are: one row each, used to read files and variables and to name what is unknown.
+
+/// What a process is in the mesh; each has its own section in the file and its own defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Turns requests into routes and streams tokens.
+    Coordinator,
+    /// Serves a span of layers.
+    Provider,
+    /// Lets nodes find each other.
+    Discovery,
+    /// Everything that does not serve: `demo`, `bench`, `models`.
+    Tool,
+}
+
+/// A setting.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Key {
+    /// Its name in the file.
+    pub name: &'static str,
+    /// The environment variables that set it; they must agree where several are set.
+    pub variables: &'static [&'static str],
+    /// The sections it may stand in; the top level is always allowed.
+    pub roles: &'static [Role],
+    /// Whether it holds several values: an array in the file, separated by commas in a variable.
+    pub many: bool,
+    /// Whether its value may hold a password, so that errors do not show it.
+    pub secret: bool,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Its default, and why.
+    pub default: &'static str,
+}
+
+const SERVERS: &[Role] = &[Role::Coordinator, Role::Provider, Role::Discovery];
+const COMPUTING: &[Role] = &[Role::Coordinator, Role::Provider];
+const PROVIDER: &[Role] = &[Role::Provider];
+const COORDINATOR: &[Role] = &[Role::Coordinator];
+
+/// All settings.
+pub const KEYS: &[Key] = &[
+    Key {
+        meaning: "folder of models, keys and the database",
+        default: "$XDG_DATA_HOME/far-mesh, else ~/.local/share/far-mesh: where a user's programs keep their data",
+        ..one("data_dir", &["FAR_MESH_DATA_DIR"], SERVERS)
+    },
+    Key {
+        many: true,
+        meaning: "addresses of nodes to join the mesh through",
+        default: "none: a node without them waits to be found",
+        ..one("bootstrap", &["FAR_MESH_BOOTSTRAP", "FAR_MESH_DHT_BOOTSTRAP"], SERVERS)
+    },
+    Key {
+        many: true,
+        meaning: "addresses to be reached at",
+        default: "every interface on TCP and QUIC, port 31337 for discovery and 31330 for a provider, because \
+                  firewalls and bootstrap lists name them; a free port for a coordinator, which nobody looks for",
+        ..one("listen", &["FAR_MESH_LISTEN"], SERVERS)
+    },
+    Key {
+        meaning: "address of the HTTP server",
+        default: "127.0.0.1 with port 8100 (coordinator), 8101 (discovery) or 8102 (provider): loopback, because \
+                  what is open to the world should be opened by hand",
+        ..one("http", &["FAR_MESH_HTTP"], SERVERS)
+    },
+    Key {
+        meaning: "file with the pre-shared key of a private mesh",
+        default: "none: the mesh is public",
+        ..one("psk", &["FAR_MESH_PSK"], SERVERS)
+    },
+    Key {
+        meaning: "threads that compute",
+        default: "the processors this process may use: more only take turns",
+        ..one("threads", &["FAR_MESH_THREADS"], SERVERS)
+    },
+    Key {
+        meaning: "model to serve: a name of the catalogue or of a pulled model, or a path",
+        default: "smollm2-135m-instruct: small enough for any machine",
+        ..one("model", &["FAR_MESH_MODEL"], COMPUTING)
+    },
+    Key {
+        meaning: "packed or exact arithmetic",
+        default: "packed: a quarter of the memory and many times the speed of exact",
+        ..one("precision", &["FAR_MESH_PRECISION"], COMPUTING)
+    },
+    Key {
+        meaning: "price of a token in FAR",
+        default: "0.0001: the price a request has where nobody set one",
+        ..one("price_per_token_far", &["PRICE_PER_TOKEN_FAR", "FAR_MESH_PRICE_PER_TOKEN_FAR"], COMPUTING)
+    },
+    Key {
+        meaning: "layers to serve, A..B or auto",
+        default: "auto: as many as fit in memory, where the mesh needs them most",
+        ..one("layers", &["FAR_MESH_LAYERS"], PROVIDER)
+    },
+    Key {
+        meaning: "device to compute on",
+        default: "auto: the fastest that passes a trial",
+        ..one("device", &["FAR_MESH_DEVICE"], PROVIDER)
+    },
+    Key {
+        meaning: "Ethereum address that is paid",
+        default: "none: the node works unpaid",
+        ..one("wallet", &["FAR_MESH_WALLET"], PROVIDER)
+    },
+    Key {
+        meaning: "where the node stands, as its advert says",
+        default: "none: it is not advertised",
+        ..one("region", &["FAR_MESH_REGION"], PROVIDER)
+    },
+    Key {
+        meaning: "most memory for weights and caches",
+        default: "what is free when the node starts, less a reserve",
+        ..one("max_memory", &["FAR_MESH_MAX_MEMORY"], PROVIDER)
+    },
+    Key {
+        secret: true,
+        meaning: "PostgreSQL database of the ledger",
+        default: "none: SQLite in the data folder, which needs no server",
+        ..one("postgres_url", &["POSTGRES_URL", "FAR_MESH_POSTGRES_URL"], COORDINATOR)
+    },
+    Key {
+        secret: true,
+        meaning: "Redis server that several coordinators share",
+        default: "none: one coordinator needs no shared state",
+        ..one("redis_url", &["REDIS_URL", "FAR_MESH_REDIS_URL"], COORDINATOR)
+    },
+];
+
+const fn one(name: &'static str, variables: &'static [&'static str], roles: &'static [Role]) -> Key {
+    Key { name, variables, roles, many: false, secret: false, meaning: "", default: "" }
+}
+
+impl Role {
+    /// The roles that have a section in the file.
+    pub(super) const SECTIONS: &[Role] = SERVERS;
+
+    /// Its section in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Coordinator => "coordinator",
+            Self::Provider => "provider",
+            Self::Discovery => "discovery",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+impl Key {
+    /// The setting with this name.
+    pub(super) fn named(name: &str) -> Option<&'static Key> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+}
+
+/// The known name nearest to `name`, if it may have been meant: at most a third of its letters differ.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_documented_and_named_once() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(!key.meaning.is_empty() && !key.default.is_empty(), "{}", key.name);
+            assert!(!key.roles.is_empty() && !key.variables.is_empty(), "{}", key.name);
+            assert!(KEYS[index + 1..].iter().all(|other| other.name != key.name), "{}", key.name);
+            let derived = format!("FAR_MESH_{}", key.name.to_uppercase());
+            assert!(key.variables.contains(&derived.as_str()), "{derived}");
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_finds_its_name_and_a_stranger_none() {
+        let names = || KEYS.iter().map(|key| key.name);
+        assert_eq!(nearest("treads", names()), Some("threads"));
+        assert_eq!(nearest("data-dir", names()), Some("data_dir"));
+        assert_eq!(nearest("bootsrtap", names()), Some("bootstrap"));
+        assert_eq!(nearest("colour", names()), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Settings: `far-mesh.toml`, then the environment, then flags, checked once and handed on as typed values.
+//!
+//! ```text
+//! file (far-mesh.toml) ─┐
+//! environment          ─┼─> Entries (text + Origin) ──parse──> Config <──apply── Flags (typed by clap)
+//! defaults of the role ─┘                                         │
+//!                                                            check (values that must fit together)
+//! ```
+//!
+//! A setting at the top level of the file holds for every role; in a section `[coordinator]`, `[provider]` or
+//! `[discovery]` it holds for that role alone and wins there. Every error names where the value came from
+//! ([`Origin`]), the value and what to write instead. [`KEYS`] lists all settings with their variables and the reasons
+//! of their defaults.
+//!
+//! ```
+//! use far_mesh_node::config::{Config, Flags, Role, Sources};
+//!
+//! let sources = Sources { variables: vec![("FAR_MESH_HTTP".into(), "127.0.0.1:9000".into())], ..Sources::none("/tmp") };
+//! let config = Config::load(Role::Coordinator, &sources, Flags::default())?;
+//! assert_eq!(config.http.to_string(), "127.0.0.1:9000");
+//! # Ok::<(), far_mesh_node::config::ConfigError>(())
+//! ```
+
+mod choice;
+mod entry;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod key;
+mod price;
+mod settings;
+mod sources;
+mod value;
+mod wallet;
+
+pub use choice::{Device, HeadPlace, Layers, Precision};
+pub use entry::Origin;
+pub use error::{ConfigError, ValueError};
+pub use flags::Flags;
+pub use key::{KEYS, Key, Role};
+pub use price::Price;
+pub use settings::{Config, DEFAULT_MODEL, parse_region};
+pub use sources::{FILE_NAME, Sources};
+pub use value::{ByteSize, HttpAddress, SecretUrl, Sha256, Threads};
+pub use wallet::Wallet;

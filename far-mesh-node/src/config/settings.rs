@@ -1,0 +1,268 @@
+//! The settings of a process, typed and checked.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use multiaddr::{Multiaddr, Protocol};
+
+use super::{
+    choice::{Device, Layers, Precision},
+    entry::{Entries, Entry, Origin, Text},
+    error::{ConfigError, ValueError},
+    flags::Flags,
+    key::Role,
+    price::Price,
+    sources::Sources,
+    value::{ByteSize, HttpAddress, SecretUrl, Threads},
+    wallet::Wallet,
+};
+
+/// The model where nobody names one: small enough for any machine.
+pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+
+/// Longest name of a region: an advert has little room.
+const MAX_REGION_CHARS: usize = 32;
+
+/// Longest name or path of a model.
+const MAX_MODEL_CHARS: usize = 4096;
+
+/// What a process runs with. [`super::KEYS`] says what each setting means and why its default is what it is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// What the process is.
+    pub role: Role,
+    /// Folder of models, keys and the database.
+    pub data_dir: PathBuf,
+    /// Addresses to join the mesh through.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Addresses to be reached at.
+    pub listen: Vec<Multiaddr>,
+    /// Address of the HTTP server.
+    pub http: HttpAddress,
+    /// File with the pre-shared key of a private mesh.
+    pub psk: Option<PathBuf>,
+    /// Threads that compute.
+    pub threads: Threads,
+    /// Model by name or path.
+    pub model: String,
+    /// How shards compute.
+    pub precision: Precision,
+    /// Price of a token.
+    pub price_per_token: Price,
+    /// Layers a provider serves.
+    pub layers: Layers,
+    /// Device a provider computes on.
+    pub device: Device,
+    /// Who is paid.
+    pub wallet: Option<Wallet>,
+    /// Where the node stands.
+    pub region: Option<String>,
+    /// Most memory for weights and caches.
+    pub max_memory: Option<ByteSize>,
+    /// Database of the ledger; SQLite in the data folder where absent.
+    pub postgres_url: Option<SecretUrl>,
+    /// What several coordinators share.
+    pub redis_url: Option<SecretUrl>,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Config {
+    /// Reads file and environment, lets `flags` win, fills in the defaults of `role` and checks what must fit together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the source, the value and the remedy.
+    pub fn load(role: Role, sources: &Sources, flags: Flags) -> Result<Self, ConfigError> {
+        let entries = sources.entries()?;
+        let mut reader = Reader { role, entries: &entries, sources, origins: BTreeMap::new() };
+        let data_dir = match (reader.path("data_dir")?, &flags.data_dir) {
+            (_, Some(flag)) => sources.directory.join(flag),
+            (Some(set), None) => set,
+            (None, None) => sources.user_dir("XDG_DATA_HOME", ".local/share")?.ok_or(ConfigError::NoDataDir)?,
+        };
+        let mut config = Self {
+            role,
+            data_dir,
+            bootstrap: reader.many("bootstrap", multiaddr)?,
+            listen: reader.many("listen", multiaddr)?,
+            http: reader.parsed("http")?.unwrap_or_else(|| HttpAddress::loopback(default_http_port(role))),
+            psk: reader.path("psk")?,
+            threads: reader.parsed("threads")?.unwrap_or_else(Threads::available),
+            model: reader
+                .one("model", |text| bounded(text, MAX_MODEL_CHARS))?
+                .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
+            precision: reader.parsed("precision")?.unwrap_or_default(),
+            price_per_token: reader.parsed("price_per_token_far")?.unwrap_or(Price::DEFAULT_PER_TOKEN),
+            layers: reader.parsed("layers")?.unwrap_or_default(),
+            device: reader.parsed("device")?.unwrap_or_default(),
+            wallet: reader.parsed("wallet")?,
+            region: reader.one("region", parse_region)?,
+            max_memory: reader.parsed("max_memory")?,
+            postgres_url: reader.one("postgres_url", |text| {
+                SecretUrl::new(text, &["postgres://", "postgresql://"], "postgres:// or postgresql://")
+            })?,
+            redis_url: reader
+                .one("redis_url", |text| SecretUrl::new(text, &["redis://", "rediss://"], "redis:// or rediss://"))?,
+            origins: reader.origins,
+        };
+        config.apply(flags, &sources.directory);
+        if config.listen.is_empty() {
+            config.listen = default_listen(role, config.psk.is_some());
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Who set a setting, by its name in the file.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    fn apply(&mut self, flags: Flags, directory: &Path) {
+        macro_rules! take {
+            ($($field:ident => $target:expr, $key:literal, $flag:literal, $wrap:expr;)+) => {$(
+                if let Some(value) = flags.$field {
+                    $target = $wrap(value);
+                    self.origins.insert($key, Origin::Flag($flag));
+                }
+            )+};
+        }
+        let list = |items: Vec<Multiaddr>| (!items.is_empty()).then_some(items);
+        let (bootstrap, listen) = (list(flags.bootstrap), list(flags.listen));
+        if let Some(bootstrap) = bootstrap {
+            self.bootstrap = bootstrap;
+            self.origins.insert("bootstrap", Origin::Flag("--bootstrap"));
+        }
+        if let Some(listen) = listen {
+            self.listen = listen;
+            self.origins.insert("listen", Origin::Flag("--listen"));
+        }
+        if flags.data_dir.is_some() {
+            self.origins.insert("data_dir", Origin::Flag("--data-dir"));
+        }
+        take! {
+            http => self.http, "http", "--http", |value| value;
+            psk => self.psk, "psk", "--psk", |path: PathBuf| Some(directory.join(path));
+            threads => self.threads, "threads", "--threads", |value| value;
+            model => self.model, "model", "--model", |value| value;
+            precision => self.precision, "precision", "--precision", |value| value;
+            price => self.price_per_token, "price_per_token_far", "--price", |value| value;
+            layers => self.layers, "layers", "--layers", |value| value;
+            device => self.device, "device", "--device", |value| value;
+            wallet => self.wallet, "wallet", "--wallet", Some;
+            region => self.region, "region", "--region", Some;
+            max_memory => self.max_memory, "max_memory", "--max-memory", Some;
+        }
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        let quic = |address: &&Multiaddr| address.iter().any(|part| matches!(part, Protocol::QuicV1 | Protocol::Quic));
+        if let (Some(_), Some(address)) = (&self.psk, self.listen.iter().find(quic)) {
+            return Err(ConfigError::PrivateQuic {
+                listen: self.origin("listen").clone(),
+                address: address.to_string(),
+                psk: self.origin("psk").clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+struct Reader<'a> {
+    role: Role,
+    entries: &'a Entries,
+    sources: &'a Sources,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl<'a> Reader<'a> {
+    fn entry(&mut self, name: &str) -> Option<&'a Entry> {
+        let entry = self.entries.find(name, self.role)?;
+        self.origins.insert(entry.key.name, entry.origin.clone());
+        Some(entry)
+    }
+
+    fn one<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, ValueError>) -> Result<Option<T>, ConfigError> {
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        match &entry.text {
+            Text::One(text) => parse(text).map(Some).map_err(|problem| refused(entry, text, problem)),
+            Text::Many(_) => Ok(None),
+        }
+    }
+
+    fn parsed<T: FromStr<Err = ValueError>>(&mut self, name: &str) -> Result<Option<T>, ConfigError> {
+        self.one(name, str::parse)
+    }
+
+    fn many<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, ValueError>) -> Result<Vec<T>, ConfigError> {
+        let Some(entry) = self.entry(name) else { return Ok(Vec::new()) };
+        let texts = match &entry.text {
+            Text::One(text) => std::slice::from_ref(text),
+            Text::Many(texts) => texts,
+        };
+        texts.iter().map(|text| parse(text).map_err(|problem| refused(entry, text, problem))).collect()
+    }
+
+    /// A path of a file's setting is relative to that file, any other to where the process was started.
+    fn path(&mut self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let sources = self.sources;
+        let Some(entry) = self.entry(name) else { return Ok(None) };
+        let Text::One(text) = &entry.text else { return Ok(None) };
+        let text = bounded(text, MAX_MODEL_CHARS).map_err(|problem| refused(entry, text, problem))?;
+        let base = match &entry.origin {
+            Origin::File { path, .. } => path.parent().unwrap_or(&sources.directory),
+            _ => &sources.directory,
+        };
+        sources.place(base, &text).map(Some)
+    }
+}
+
+fn refused(entry: &Entry, text: &str, problem: ValueError) -> ConfigError {
+    let value = if entry.key.secret { "(hidden)".to_owned() } else { format!("{text:?}") };
+    ConfigError::Value { origin: entry.origin.clone(), key: entry.key.name, value, problem }
+}
+
+fn multiaddr(text: &str) -> Result<Multiaddr, ValueError> {
+    text.parse().map_err(|err: multiaddr::Error| ValueError::Multiaddr { reason: err.to_string() })
+}
+
+fn bounded(text: &str, most: usize) -> Result<String, ValueError> {
+    if text.is_empty() || text.chars().count() > most {
+        return Err(ValueError::Length { most });
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a region as an advert carries it.
+///
+/// # Errors
+/// [`ValueError::Length`] when it is empty or too long for an advert.
+pub fn parse_region(text: &str) -> Result<String, ValueError> {
+    bounded(text, MAX_REGION_CHARS)
+}
+
+fn default_http_port(role: Role) -> u16 {
+    match role {
+        Role::Coordinator => 8100,
+        Role::Discovery => 8101,
+        Role::Provider => 8102,
+        Role::Tool => 0,
+    }
+}
+
+/// Every interface on TCP, and on QUIC unless the mesh is private: a pre-shared key wraps TCP only.
+fn default_listen(role: Role, private: bool) -> Vec<Multiaddr> {
+    let port = match role {
+        Role::Discovery => 31337,
+        Role::Provider => 31330,
+        Role::Coordinator | Role::Tool => 0,
+    };
+    let any = || Multiaddr::empty().with(Protocol::Ip4(std::net::Ipv4Addr::UNSPECIFIED));
+    let tcp = any().with(Protocol::Tcp(port));
+    let quic = any().with(Protocol::Udp(port)).with(Protocol::QuicV1);
+    if private { vec![tcp] } else { vec![tcp, quic] }
+}

@@ -1,0 +1,216 @@
+//! Small typed values of settings.
+
+use std::{fmt, num::NonZeroUsize, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ValueError;
+
+/// Most threads that compute: more than the processors of any machine this runs on.
+const MAX_THREADS: usize = 1024;
+
+/// Where an HTTP server listens: a name or address, and a port (0: a free one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAddress {
+    host: String,
+    port: u16,
+}
+
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+/// Threads that compute, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Threads(NonZeroUsize);
+
+/// A SHA-256, in hexadecimal wherever it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256(pub [u8; 32]);
+
+/// An address that may hold a password: it is shown only to who asks for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(String);
+
+impl HttpAddress {
+    /// An address on this machine alone.
+    pub fn loopback(port: u16) -> Self {
+        Self { host: "127.0.0.1".to_owned(), port }
+    }
+
+    /// Name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Port; 0 is a free one.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for HttpAddress {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (host, port) = text.rsplit_once(':').ok_or(ValueError::HttpAddress)?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let valid = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        };
+        if !valid || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ValueError::HttpAddress);
+        }
+        let port = port.parse().map_err(|_| ValueError::HttpAddress)?;
+        Ok(Self { host: bracketed.unwrap_or(host).to_owned(), port })
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| ValueError::ByteSize)?;
+        let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kb" => 1000,
+            "mb" => 1_000_000,
+            "gb" => 1_000_000_000,
+            "k" | "kib" => 1 << 10,
+            "m" | "mib" => 1 << 20,
+            "g" | "gib" => 1 << 30,
+            "t" | "tib" => 1 << 40,
+            _ => return Err(ValueError::ByteSize),
+        };
+        number.checked_mul(factor).filter(|bytes| *bytes > 0).map(Self).ok_or(ValueError::ByteSize)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        indicatif::BinaryBytes(self.0).fmt(f)
+    }
+}
+
+impl Threads {
+    /// The processors this process may use.
+    pub fn available() -> Self {
+        Self(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
+
+    /// The number.
+    pub fn get(self) -> NonZeroUsize {
+        self.0
+    }
+}
+
+impl FromStr for Threads {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number: Option<NonZeroUsize> = text.parse().ok();
+        number.filter(|n| n.get() <= MAX_THREADS).map(Self).ok_or(ValueError::Threads { most: MAX_THREADS })
+    }
+}
+
+impl fmt::Display for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ValueError::Sha256)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = ValueError;
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(hash: Sha256) -> Self {
+        hash.to_string()
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl SecretUrl {
+    /// Checks that `text` begins with one of `schemes`, which `named` spells for the error.
+    pub(super) fn new(text: &str, schemes: &[&str], named: &'static str) -> Result<Self, ValueError> {
+        let known = schemes.iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+        if known { Ok(Self(text.to_owned())) } else { Err(ValueError::Url { schemes: named }) }
+    }
+
+    /// The address, password included.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretUrl(hidden)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_addresses() {
+        for good in ["127.0.0.1:8100", "localhost:0", "[::1]:8100", "node-1.example.org:65535"] {
+            assert_eq!(good.parse::<HttpAddress>().unwrap().to_string(), good);
+        }
+        for bad in
+            ["", "8100", ":8100", "::1:8100", "a b:1", "host:", "host:65536", "host:+1", "[host]:1", "http://h:1"]
+        {
+            assert!(bad.parse::<HttpAddress>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn memory_and_threads() {
+        assert_eq!("6GiB".parse(), Ok(ByteSize(6 << 30)));
+        assert_eq!("512 mb".parse(), Ok(ByteSize(512_000_000)));
+        assert_eq!("4096".parse(), Ok(ByteSize(4096)));
+        for bad in ["", "GiB", "0", "1.5GiB", "-1", "99999999999TiB", "1 parsec"] {
+            assert!(bad.parse::<ByteSize>().is_err(), "{bad:?}");
+        }
+        assert_eq!("2".parse::<Threads>().unwrap().get().get(), 2);
+        for bad in ["", "0", "-1", "1025", "two"] {
+            assert!(bad.parse::<Threads>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let url = SecretUrl::new("postgres://far:geheim@db/far", &["postgres://"], "postgres://").unwrap();
+        assert!(!format!("{url:?}").contains("geheim"));
+        assert!(SecretUrl::new("mysql://x", &["postgres://"], "postgres://").is_err());
+    }
+}
