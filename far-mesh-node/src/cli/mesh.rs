@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 use multiaddr::Multiaddr;
 
-use crate::config::{Flags, HttpAddress, Threads};
+use crate::config::{Flags, HttpAddress, Threads, parse_multiaddr};
 
 /// Flags of every node of the mesh.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Mesh")]
 pub struct MeshArgs {
     /// Node to join the mesh through; repeat for several [env: FAR_MESH_DHT_BOOTSTRAP, separated by commas]
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = parse_multiaddr)]
     pub bootstrap: Vec<Multiaddr>,
 
     /// Address to be reached at; repeat for several [default: every interface, TCP and QUIC; port 31337 for
     /// discovery, 31330 for a provider, a free one for a coordinator]
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = parse_multiaddr)]
     pub listen: Vec<Multiaddr>,
 
     /// Address of the HTTP server, port 0 for a free one [default: 127.0.0.1, not open to the network; port 8100

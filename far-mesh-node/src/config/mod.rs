@@ -15,7 +15,8 @@
 //! ```
 //! use far_mesh_node::config::{Config, Flags, Role, Sources};
 //!
-//! let sources = Sources { variables: vec![("FAR_MESH_HTTP".into(), "127.0.0.1:9000".into())], ..Sources::none("/tmp") };
+//! let variables = vec![("HOME".into(), "/home/me".into()), ("FAR_MESH_HTTP".into(), "127.0.0.1:9000".into())];
+//! let sources = Sources { variables, ..Sources::none("/tmp") };
 //! let config = Config::load(Role::Coordinator, &sources, Flags::default())?;
 //! assert_eq!(config.http.to_string(), "127.0.0.1:9000");
 //! # Ok::<(), far_mesh_node::config::ConfigError>(())
@@ -31,6 +32,8 @@ mod key;
 mod price;
 mod settings;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod value;
 mod wallet;
 
@@ -40,7 +43,7 @@ pub use error::{ConfigError, ValueError};
 pub use flags::Flags;
 pub use key::{KEYS, Key, Role};
 pub use price::Price;
-pub use settings::{Config, DEFAULT_MODEL, parse_region};
+pub use settings::{Config, DEFAULT_MODEL, parse_multiaddr, parse_region};
 pub use sources::{FILE_NAME, Sources};
 pub use value::{ByteSize, HttpAddress, SecretUrl, Sha256, Threads};
 pub use wallet::Wallet;

@@ -86,8 +86,8 @@ impl Config {
         let mut config = Self {
             role,
             data_dir,
-            bootstrap: reader.many("bootstrap", multiaddr)?,
-            listen: reader.many("listen", multiaddr)?,
+            bootstrap: reader.many("bootstrap", parse_multiaddr)?,
+            listen: reader.many("listen", parse_multiaddr)?,
             http: reader.parsed("http")?.unwrap_or_else(|| HttpAddress::loopback(default_http_port(role))),
             psk: reader.path("psk")?,
             threads: reader.parsed("threads")?.unwrap_or_else(Threads::available),
@@ -226,7 +226,11 @@ fn refused(entry: &Entry, text: &str, problem: ValueError) -> ConfigError {
     ConfigError::Value { origin: entry.origin.clone(), key: entry.key.name, value, problem }
 }
 
-fn multiaddr(text: &str) -> Result<Multiaddr, ValueError> {
+/// An address of the mesh.
+///
+/// # Errors
+/// [`ValueError::Multiaddr`] with what the parser said and an example.
+pub fn parse_multiaddr(text: &str) -> Result<Multiaddr, ValueError> {
     text.parse().map_err(|err: multiaddr::Error| ValueError::Multiaddr { reason: err.to_string() })
 }
 

@@ -25,6 +25,8 @@ mod pull;
 mod python;
 mod reference;
 mod store;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use download_error::DownloadError;

