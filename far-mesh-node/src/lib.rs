@@ -1,8 +1,4 @@
-//! The parts of the binary `far-mesh`: the command line, its settings, and what joins runtime, ledger and HTTP.
+//! The parts of the binary `far-mesh`.
 
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod logging;
-pub mod models;
-pub mod progress;
+pub mod http;
+pub mod metering;

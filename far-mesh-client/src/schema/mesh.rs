@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contribution, FinishReason, Usage};
+use super::Contribution;
 
 /// `GET /health`: 200 where every part is well, else 503.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,11 +120,10 @@ pub struct SessionAccount {
     pub model: String,
     /// What became of it.
     pub status: SessionState,
-    /// Why it ended, where it ended well and this coordinator still remembers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finish_reason: Option<FinishReason>,
-    /// Tokens in and out so far.
-    pub usage: Usage,
+    /// Why it failed, where it did.
+    pub failure: Option<String>,
+    /// Tokens generated so far.
+    pub completion_tokens: u64,
     /// What it has cost so far.
     pub cost_far: String,
     /// When it began, in milliseconds since 1970 UTC.
@@ -141,10 +140,8 @@ pub struct SessionAccount {
 pub enum SessionState {
     /// Being generated.
     Running,
-    /// Ended well.
+    /// Ended with a cost: well, or given up by its caller after some tokens.
     Completed,
-    /// The caller went away or the coordinator was shut down.
-    Cancelled,
-    /// The route failed.
+    /// Failed or given up before it had a cost.
     Failed,
 }

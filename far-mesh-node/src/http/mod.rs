@@ -1,0 +1,35 @@
+//! The coordinator's HTTP: the Far routes and OpenAI's, over any [`Engine`].
+//!
+//! The way of a request: `server` (connections) -> `access` (key) -> `body` (JSON) -> `params` (ranges) -> `far` or
+//! `openai` (wire format) -> `live` (the session's task, its price and its record) -> `sse` or one answer. `mesh` says
+//! how things stand. Every error has OpenAI's shape, see [`ApiError`].
+//!
+//! Invariants: everything a client can make us hold is bounded ([`Options`]); a client that goes away cancels its
+//! sessions on every hop; an answer says "done" only after the ledger holds its account; a stream never ends silently.
+
+mod access;
+mod app;
+mod body;
+mod engine;
+mod error;
+mod far;
+mod live;
+mod mesh;
+mod openai;
+mod options;
+mod params;
+mod rate;
+mod server;
+mod sse;
+mod stall;
+#[cfg(test)]
+mod tests;
+
+pub use access::{Access, Denied, OpenAccess};
+pub use engine::{
+    ChatMessage, DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, Prompt, Role, RouteHop,
+    ServedModel, Vocabulary,
+};
+pub use error::ApiError;
+pub use options::Options;
+pub use server::Server;

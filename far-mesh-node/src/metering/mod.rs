@@ -1,0 +1,18 @@
+//! From a session's work to the ledger: what it cost, who earned it, written before anyone is told.
+//!
+//! What is paid for is the tokens generated (`usage.completion_tokens`); what is paid by is token-layers, the layers a
+//! node ran summed over all positions, prompt included: a node that ran twice the layers earns twice the share. See
+//! [`far_ledger`] for the split, which sums to the cost exactly.
+//!
+//! | end of a session | in the ledger |
+//! |---|---|
+//! | well | completed, with its cost |
+//! | the client went away, or the server ended, after tokens | completed, with the cost of the tokens until then |
+//! | the same before any token | failed, with the reason, without a cost |
+//! | the route failed | failed, with the reason, without a cost: nobody pays for a broken answer |
+
+mod meter;
+mod work;
+
+pub use meter::{Meter, MeterError};
+pub use work::{of_accounts, of_route};
