@@ -26,6 +26,8 @@ mod retry;
 pub mod schema;
 pub mod sse;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, Options};
 pub use error::Error;

@@ -79,7 +79,7 @@ impl Parser {
     }
 
     /// The oldest finished event.
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn take(&mut self) -> Option<Message> {
         self.ready.pop_front()
     }
 
@@ -147,7 +147,7 @@ mod tests {
         for piece in pieces {
             parser.push(piece).unwrap();
         }
-        std::iter::from_fn(|| parser.next()).map(|message| message.data).collect()
+        std::iter::from_fn(|| parser.take()).map(|message| message.data).collect()
     }
 
     #[test]
@@ -163,9 +163,9 @@ mod tests {
     fn the_type_of_an_event_is_kept_and_then_forgotten() {
         let mut parser = Parser::default();
         parser.push(b"event: error\ndata: 1\n\ndata: 2\n\n").unwrap();
-        assert_eq!(parser.next(), Some(Message { event: "error".into(), data: "1".into() }));
-        assert_eq!(parser.next(), Some(Message { event: String::new(), data: "2".into() }));
-        assert_eq!(parser.next(), None);
+        assert_eq!(parser.take(), Some(Message { event: "error".into(), data: "1".into() }));
+        assert_eq!(parser.take(), Some(Message { event: String::new(), data: "2".into() }));
+        assert_eq!(parser.take(), None);
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
                 rest = tail;
                 if rest.is_empty() { break; }
             }
-            let got: Vec<_> = std::iter::from_fn(|| parser.next()).map(|message| message.data).collect();
+            let got: Vec<_> = std::iter::from_fn(|| parser.take()).map(|message| message.data).collect();
             prop_assert_eq!(got, texts);
         }
 
@@ -208,7 +208,7 @@ mod tests {
             let mut parser = Parser::new(100);
             for piece in &pieces {
                 if parser.push(piece).is_err() { break; }
-                while let Some(message) = parser.next() {
+                while let Some(message) = parser.take() {
                     // A byte that is no UTF-8 becomes a replacement character of three bytes.
                     prop_assert!(message.data.len() <= 300);
                 }

@@ -80,7 +80,7 @@ impl Stream for EventStream {
             if this.state == State::Closed {
                 return Poll::Ready(None);
             }
-            if let Some(message) = this.parser.next() {
+            if let Some(message) = this.parser.take() {
                 let item = this.read(&message.data);
                 if matches!(item, Some(Err(_))) {
                     this.state = State::Closed;

@@ -98,6 +98,7 @@ impl ApiError {
             GenerateError::TooLong { .. } => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "context_length_exceeded", message).about(prompt)
             }
+            GenerateError::Parameter { name: "prompt", .. } => Self::range(prompt, message),
             GenerateError::Parameter { name, .. } => Self::range(*name, message),
             GenerateError::Hop(HopError::Full { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "mesh_full", message).retry_after(RETRY_AFTER)

@@ -46,7 +46,7 @@ impl Params {
             // A set of no probability is the most likely token alone.
             top_p: number("top_p", self.top_p, 0.0, 1.0, usual.top_p)?.max(f32::MIN_POSITIVE),
             min_p: number("min_p", self.min_p, 0.0, 1.0, usual.min_p)?,
-            repetition_penalty: number("repetition_penalty", self.repetition_penalty, 0.01, 10.0, 1.0)?,
+            repetition_penalty: number("repetition_penalty", self.repetition_penalty, 0.01, 100.0, 1.0)?,
             frequency_penalty: number("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?,
             presence_penalty: number("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?,
             seed: self.seed.map(i64::cast_unsigned),

@@ -87,7 +87,7 @@ impl Rig {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut parser = far_mesh_client::sse::Parser::default();
         parser.push(&within(response.bytes()).await.unwrap()).unwrap();
-        std::iter::from_fn(|| parser.next()).map(|message| message.data).collect()
+        std::iter::from_fn(|| parser.take()).map(|message| message.data).collect()
     }
 
     /// Ends the server; every session is recorded when this returns.
