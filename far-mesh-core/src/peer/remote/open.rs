@@ -9,7 +9,7 @@ use super::{route::RemoteRoute, session::RemoteSession};
 use crate::{
     hop::{HopError, OpenSession},
     limits::OPEN_DEADLINE,
-    peer::wire::{BUILD, Fault, Frame, Link, Next, Open, PROTOCOL_VERSION, Source},
+    peer::wire::{BUILD, Fault, Frame, Link, MAX_ADDRS, Next, Open, PROTOCOL_VERSION, Source},
 };
 
 /// How long a node gets to say itself what its neighbour says of it.
@@ -72,7 +72,10 @@ fn invitation(route: &RemoteRoute, at: usize, request: &OpenSession) -> Open {
         dtype: request.dtype,
         context_tokens: request.context_tokens,
         source: at.checked_sub(1).map_or(Source::Coordinator, |before| Source::Peer(route.hops[before].node)),
-        next: route.hops.get(at + 1).map(|next| Next { node: next.node, addrs: next.addrs.clone() }),
+        next: route.hops.get(at + 1).map(|next| {
+            let addrs = next.addrs.iter().take(MAX_ADDRS).cloned().collect();
+            Next { node: next.node, addrs }
+        }),
     }
 }
 

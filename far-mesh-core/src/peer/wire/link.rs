@@ -20,7 +20,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 
 use super::{
     BoxedStream,
-    frame::{Frame, FrameError, HEADER_BYTES, Header, session_tag},
+    frame::Frame,
+    header::{FrameError, HEADER_BYTES, Header, session_tag},
 };
 use crate::{id::SessionId, limits::MAX_STEPS_IN_FLIGHT};
 

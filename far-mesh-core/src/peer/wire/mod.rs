@@ -10,7 +10,8 @@
 //! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
 //! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each, and nothing else travels with it.
 //!
-//! - `frame`: the frames and their header, checked by hand before anything is allocated.
+//! - `header`: the fixed part of a frame, checked by hand before anything is allocated.
+//! - `frame`: what nodes say to each other.
 //! - `control`: bodies of the frames that are not on the hot path.
 //! - `link`: one stream with its read and write state, polled by the task that owns the session.
 //! - `dial`: what this protocol needs from the network below.
@@ -18,15 +19,18 @@
 mod control;
 mod dial;
 mod frame;
+mod header;
 mod link;
 
+pub(crate) use control::MAX_ADDRS;
 pub use control::{Attach, Fault, Next, Open, Source, State, Tally};
 pub use dial::{BoxedStream, DialError, Dialer, Duplex};
-pub use frame::{Frame, FrameError, HEADER_BYTES, Header, Kind};
+pub use frame::Frame;
+pub use header::{FrameError, HEADER_BYTES, Header, Kind};
 pub use link::{Link, LinkError};
 
 #[cfg(test)]
-pub(crate) use frame::session_tag;
+pub(crate) use header::session_tag;
 
 /// Version of the frames and of their order; a node refuses every other.
 pub const PROTOCOL_VERSION: u8 = 1;

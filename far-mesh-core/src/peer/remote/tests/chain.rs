@@ -92,6 +92,13 @@ async fn sessions_that_share_hops_do_not_mix() {
     mesh.all_free().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_node_with_more_addresses_than_are_tried_is_no_failure() {
+    let mut mesh = Mesh::new(&[0, 1, 2]);
+    mesh.hops[1].addrs = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap(); 100];
+    assert_eq!(generate(mesh.open().await.as_mut(), 0, &[], 1).await, generate_locally(2, 0, &[], 1).await);
+}
+
 /// On several threads and the real clock, for what a paused clock on one thread cannot show.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sessions_that_come_and_go_leave_nothing() {

@@ -130,7 +130,9 @@ async fn a_step_never_takes_longer_than_the_ceiling() {
 
 #[tokio::test(start_paused = true)]
 async fn a_device_that_fails_costs_the_session_its_node() {
-    let mesh = Mesh::with(&[0, 1, 2, 3], ServeConfig::default(), |at, mock| mock.fails_at = (at == 1).then_some(2));
+    let mesh = Mesh::with(&[0, 1, 2, 3], ServeConfig::default(), |at, mock| {
+        (mock.delay, mock.fails_at) = (SECOND, (at == 1).then_some(2));
+    });
     let mut session = mesh.open().await;
     generate(session.as_mut(), 0, &[], 2).await;
     session.submit(tokens(2, 2, &[1], Rows::Last)).await.unwrap();
@@ -139,6 +141,7 @@ async fn a_device_that_fails_costs_the_session_its_node() {
     assert!(reason.contains("mock device is on fire"), "{reason}");
     let accounts = session.close().await.unwrap();
     assert_eq!(accounts.iter().map(|account| account.tokens).collect::<Vec<_>>(), [3, 2, 2]);
+    assert_eq!(accounts[1].compute, 2 * SECOND, "who failed still accounts for what it did");
     mesh.all_free().await;
 }
 

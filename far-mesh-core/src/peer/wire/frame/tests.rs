@@ -2,8 +2,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    id::{ModelHash, NodeId, Span},
-    peer::wire::{Next, Source},
+    activation::ActivationError,
+    id::{ModelHash, NodeId, SessionId, Span},
+    limits::MAX_FRAME_BYTES,
+    peer::wire::{Next, PROTOCOL_VERSION, Source},
 };
 
 const SESSION: u64 = 0x1122_3344_5566_7788;
