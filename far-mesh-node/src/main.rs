@@ -4,9 +4,9 @@ use std::{error::Error, process::ExitCode};
 
 use clap::Parser;
 use far_mesh_node::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, ProviderArgs, ProviderCommand},
     commands::{self, CommandError},
-    config::{Config, Role, Sources},
+    config::{Config, Flags, Role, Sources},
     logging,
 };
 
@@ -34,12 +34,32 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     logging::init()?;
     let sources = Sources::of_process(cli.global.config.clone());
     let runtime = tokio::runtime::Runtime::new().map_err(CommandError::Runtime)?;
+    let load = |role, mut flags: Flags| {
+        flags.data_dir = cli.global.data_dir.clone();
+        Config::load(role, &sources, flags)
+    };
     let done = match cli.command {
-        Command::Models(args) => {
-            let config = Config::load(Role::Tool, &sources, cli.global.flags())?;
-            runtime.block_on(commands::models::run(args, config))
+        Command::Models(args) => runtime.block_on(commands::models::run(args, load(Role::Tool, Flags::default())?)),
+        Command::Discovery(args) => {
+            let config = load(Role::Discovery, args.flags())?;
+            runtime.block_on(commands::discovery::run(args, config))
         }
-        command => Err(CommandError::Absent(command.name())),
+        Command::Provider(ProviderArgs { command: ProviderCommand::Run(args) }) => {
+            let config = load(Role::Provider, args.flags())?;
+            runtime.block_on(commands::provider::run(args, config))
+        }
+        Command::Coordinator(args) => {
+            let config = load(Role::Coordinator, args.flags())?;
+            runtime.block_on(commands::coordinator::run(args, config))
+        }
+        Command::Demo(args) => {
+            let config = load(Role::Tool, args.flags())?;
+            runtime.block_on(commands::demo::run(args, config))
+        }
+        Command::Bench(args) => {
+            let config = load(Role::Tool, args.flags())?;
+            runtime.block_on(commands::bench::run(args, config))
+        }
     };
     // A read or hash that was given up must not keep the process.
     runtime.shutdown_background();

@@ -36,6 +36,10 @@ pub struct MeshArgs {
     /// Print one line of JSON when ready, and nothing else on standard output
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+
+    /// End when standard input closes: for parts of a local mesh, which must not outlive the program that started them
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
 }
 
 impl MeshArgs {

@@ -1,9 +1,20 @@
 //! How a command ends when it does not end well.
 
-use std::io;
+use std::{io, path::PathBuf};
+
+use far_ledger::store::OpenError;
+use far_mesh_core::{
+    coordinator,
+    hop::HopError,
+    model::gguf::GgufError,
+    peer::{BootstrapError, SpawnError, identity::KeyError},
+    provider,
+    shard::{LoadError, PlanError},
+};
 
 use crate::{
     config::ConfigError,
+    local::LocalError,
     logging::LoggingError,
     models::{InspectError, PullError, StoreError},
 };
@@ -47,9 +58,69 @@ pub enum CommandError {
         /// What is kept and how to go on.
         remedy: &'static str,
     },
-    /// This build does not have the command.
-    #[error("this build does not have the command `{0}`")]
-    Absent(&'static str),
+    /// The node did not start.
+    #[error("the node did not start")]
+    Node(#[from] SpawnError),
+    /// A key file is unusable.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The mesh was not joined.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// A folder or file could not be made.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The HTTP address cannot be listened on.
+    #[error("cannot serve HTTP on {addr}: choose another with --http, port 0 for a free one")]
+    Http {
+        /// The address.
+        addr: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A shard was not loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model's header is not usable.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// No span fits.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The provider did not start.
+    #[error("the provider did not start")]
+    Provider(#[from] provider::StartError),
+    /// The coordinator did not start.
+    #[error("the coordinator did not start")]
+    Coordinator(#[from] coordinator::StartError),
+    /// The ledger could not be opened.
+    #[error("the ledger cannot be used")]
+    Ledger(#[from] OpenError),
+    /// The database named is not supported by this build.
+    #[error("this build keeps its ledger in SQLite only: unset POSTGRES_URL (it is {url})")]
+    Postgres {
+        /// The address, without its password.
+        url: String,
+    },
+    /// A part of a local mesh did not come up.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The coordinator refused or broke off.
+    #[error("the coordinator did not answer the prompt")]
+    Client(#[from] far_mesh_client::Error),
+    /// A measurement failed.
+    #[error("the measurement failed")]
+    Measure(#[from] HopError),
+    /// Work on another thread ended early.
+    #[error("work in the background was broken off")]
+    Aborted,
 }
 
 impl CommandError {
@@ -57,7 +128,6 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Interrupted { .. } => INTERRUPTED,
-            Self::Absent(_) => USAGE,
             Self::Output(err) if err.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => FAILED,
         }

@@ -1,5 +1,7 @@
 //! ctrl-C and SIGTERM.
 
+use std::io;
+
 use super::CommandError;
 
 /// Runs `work` until it ends or the process is asked to; then drops it, which is how everything below is cancelled.
@@ -32,4 +34,22 @@ async fn signalled() -> std::io::Result<()> {
 #[cfg(not(unix))]
 async fn signalled() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
+}
+
+/// Waits for ctrl-C or SIGTERM; with `stdin_too`, also for standard input to close.
+///
+/// # Errors
+/// [`CommandError::Runtime`] when signals cannot be heard.
+pub async fn stopped(stdin_too: bool) -> Result<(), CommandError> {
+    let closed = async {
+        if !stdin_too {
+            return std::future::pending().await;
+        }
+        // A thread reads to the end; the runtime does not wait for it at exit.
+        let _ = tokio::task::spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink())).await;
+    };
+    tokio::select! {
+        heard = signalled() => heard.map_err(CommandError::Runtime),
+        () = closed => Ok(()),
+    }
 }

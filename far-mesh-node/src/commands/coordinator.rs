@@ -1,0 +1,71 @@
+//! `far-mesh coordinator`.
+
+use std::sync::Arc;
+
+use far_ledger::{SqliteStore, Store, cost::Price};
+use far_mesh_core::{
+    coordinator::{self, Coordinator},
+    task::Tasks,
+};
+
+use super::{CommandError, join, stopped, until_interrupted};
+use crate::{
+    cli::CoordinatorArgs,
+    config::Config,
+    engine::{MeshEngine, keep_nodes},
+    http::{OpenAccess, Options, Server},
+    metering::Meter,
+    models,
+    progress::Progress,
+};
+
+/// Serves the HTTP API until asked to end.
+///
+/// # Errors
+/// [`CommandError`] when it cannot start.
+pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandError> {
+    if let Some(url) = &config.postgres_url {
+        return Err(CommandError::Postgres { url: url.to_string() });
+    }
+    let remedy = "nothing was served; run this again";
+    let (node, coordinator) = until_interrupted(remedy, start(&config)).await?;
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);
+    let meter = Meter::new(Arc::clone(&store), Price::from(config.price_per_token), node.id());
+    let (listener, http) = join::listen_http(&config).await?;
+    let tasks = Tasks::new();
+    tasks.spawn(keep_nodes(Arc::clone(&coordinator), Arc::clone(&store)));
+    let engine = Arc::new(MeshEngine::new(Arc::clone(&coordinator)));
+    let server = Server::new(engine, meter, Arc::new(OpenAccess), Options::default());
+    tasks.spawn_graceful(server.serve(listener, tasks.cancelled()));
+    join::announce(&join::ready("coordinator", &node, &http), args.mesh.json)?;
+    stopped(args.mesh.until_stdin_closes).await?;
+    tracing::info!("finishing live streams; press ctrl-C again to end at once");
+    let finish = async {
+        tasks.shutdown().await;
+        coordinator.shutdown().await;
+        store.close().await;
+        node.shutdown().await;
+    };
+    tokio::select! {
+        () = finish => Ok(()),
+        again = stopped(false) => again,
+    }
+}
+
+async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordinator>), CommandError> {
+    let model = models::resolve(&config.model, &config.data_dir, Progress::detect()).await?;
+    let node = join::join(config).await?;
+    let meter = Progress::detect().begin("loading the head", None);
+    let settings = coordinator::Config {
+        name: model.name,
+        path: model.path,
+        hash: model.hash,
+        precision: config.precision.into(),
+        threads: config.threads.get().get(),
+    };
+    let started = Coordinator::start(node.clone(), settings, move |done, total| {
+        meter.set_total(total);
+        meter.set(done);
+    });
+    Ok((node, Arc::new(started.await?)))
+}
