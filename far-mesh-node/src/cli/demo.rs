@@ -18,7 +18,7 @@ Examples:
   far-mesh demo --keep --port 8100              stay up: web page and HTTP API on 127.0.0.1:8100
   far-mesh demo --providers 5 --json \"Hi\" | jq .contributions")]
 pub struct DemoArgs {
-    /// What to ask [default: \"Explain quantum computing\", nothing with --keep]
+    /// What to ask [default: "Explain quantum computing", nothing with --keep]
     pub prompt: Option<String>,
 
     /// Stay up until ctrl-C, with or without a prompt

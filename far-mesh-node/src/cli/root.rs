@@ -15,7 +15,6 @@ use crate::config::Flags;
     propagate_version = true,
     arg_required_else_help = true,
     subcommand_required = true,
-    max_term_width = 110,
     after_help = "\
 Examples:
   far-mesh demo \"Explain quantum computing\"     everything on this machine: three providers answer together

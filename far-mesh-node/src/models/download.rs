@@ -205,7 +205,10 @@ impl Download<'_> {
         response: Response,
         told: &HeaderMap,
     ) -> Result<Result<Answer, Broken>, DownloadError> {
-        let (status, url) = (response.status(), url.to_string());
+        // Where files lie is often an address with a signature in its query: not for a log.
+        let mut shown = url.clone();
+        shown.set_query(None);
+        let (status, url) = (response.status(), shown.to_string());
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
                 if let Some(content_type) = answer::web_page(response.headers()) {

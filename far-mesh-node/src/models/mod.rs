@@ -29,7 +29,7 @@ mod store;
 mod tests;
 mod verify;
 
-pub use download_error::DownloadError;
+pub use download_error::{Broken, DownloadError};
 pub use hub::{Hub, HubFile};
 pub use inspect::{InspectError, Inspection, LayerBytes, TensorKind, inspect};
 pub use list::{Listed, State, list};
