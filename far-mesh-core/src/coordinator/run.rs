@@ -17,12 +17,12 @@ use super::{
     table::Table,
 };
 use crate::{
-    hop::HopError,
+    hop::{Hop, HopError},
     id::Span,
     model::{ModelConfig, gguf},
-    peer::{Advert, Node},
+    peer::{Advert, Node, RemoteHop},
     session::{DEFAULT_CHUNK_TOKENS, GenerateError, Generator, GeneratorConfig, Request},
-    shard::{self, Shard},
+    shard::{self, LocalHead, Shard},
     task::Tasks,
     token::{ChatTemplate, TemplateError, Tokenizer},
 };
@@ -145,14 +145,7 @@ impl Coordinator {
     pub async fn generate(&self, request: Request) -> Result<Generation, GenerateError> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let taken = Arc::new(OnceLock::new());
-        let router = Router {
-            node: self.node.clone(),
-            table: Arc::clone(&self.table),
-            model: self.name.clone(),
-            span: self.span,
-            need: Need { prompt_tokens, max_tokens: request.max_tokens },
-            taken: Arc::clone(&taken),
-        };
+        let router = self.router(Need { prompt_tokens, max_tokens: request.max_tokens }, &taken);
         let mut rest = self.generator.generate(Arc::new(router), request)?;
         let live = Live::one_more(&self.live);
         let first = match rest.next().await {
@@ -161,6 +154,28 @@ impl Coordinator {
         };
         let route = taken.get().cloned().unwrap_or_default();
         Ok(Generation { session: rest.session(), prompt_tokens, route, first: Some(first), rest, _live: live })
+    }
+
+    /// A hop over all layers that plans its route when it is opened: what [`Coordinator::generate`] drives, for programs
+    /// that drive it themselves.
+    pub fn route(&self, prompt_tokens: u32, max_tokens: u32) -> Arc<dyn Hop> {
+        Arc::new(self.router(Need { prompt_tokens, max_tokens }, &Arc::default()))
+    }
+
+    /// The head that turns the route's results into logits.
+    pub fn head(&self) -> Option<Arc<LocalHead>> {
+        self.head.head()
+    }
+
+    fn router(&self, need: Need, taken: &Arc<OnceLock<Vec<RemoteHop>>>) -> Router {
+        Router {
+            node: self.node.clone(),
+            table: Arc::clone(&self.table),
+            model: self.name.clone(),
+            span: self.span,
+            need,
+            taken: Arc::clone(taken),
+        }
     }
 
     /// Leaves a node that was lost out of the next routes.

@@ -53,6 +53,10 @@ pub struct DemoArgs {
     /// Print one JSON object with text, usage, cost, speed and contributions, and nothing else on standard output
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+
+    /// End when standard input closes, as the parts of a local mesh do
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
 }
 
 impl DemoArgs {

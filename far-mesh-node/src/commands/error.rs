@@ -103,12 +103,9 @@ pub enum CommandError {
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),
-    /// The database named is not supported by this build.
-    #[error("this build keeps its ledger in SQLite only: unset POSTGRES_URL (it is {url})")]
-    Postgres {
-        /// The address, without its password.
-        url: String,
-    },
+    /// PostgreSQL is asked for.
+    #[error("this version keeps its ledger in SQLite: unset POSTGRES_URL")]
+    Postgres,
     /// A part of a local mesh did not come up.
     #[error(transparent)]
     Local(#[from] LocalError),

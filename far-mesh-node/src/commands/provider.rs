@@ -8,7 +8,7 @@ use far_mesh_core::{
     peer::{Node, Wallet},
     provider::{Provider, Terms},
     route::Coverage,
-    shard::{self, Shard, plan_span},
+    shard::{self, PlanError, Shard, plan_span},
     task::Tasks,
 };
 use serde_json::json;

@@ -16,6 +16,15 @@ pub enum Precision {
     Exact,
 }
 
+impl From<Precision> for far_mesh_core::model::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Packed => Self::Packed,
+            Precision::Exact => Self::Exact,
+        }
+    }
+}
+
 /// Where a provider computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

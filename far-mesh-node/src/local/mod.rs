@@ -6,5 +6,6 @@
 mod mesh;
 mod part;
 
+pub(crate) use mesh::stop;
 pub use mesh::{LocalConfig, LocalError, LocalMesh};
 pub use part::{Part, PartError, Ready};

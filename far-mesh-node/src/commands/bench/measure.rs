@@ -1,0 +1,129 @@
+//! Tokens a second of a hop over all layers, wherever its layers are.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use far_mesh_core::{
+    hop::{Done, Head, Hop, HopError, HopSession, Input, OpenSession, Rows, Step},
+    id::{ModelHash, SessionId},
+    session::DEFAULT_CHUNK_TOKENS,
+    shard::Info,
+};
+
+/// Positions of the prompt that prefill is measured with.
+pub(super) const PREFILL_TOKENS: usize = 512;
+/// Positions before the first decoded token of a measurement.
+const PROMPT_TOKENS: usize = 16;
+/// Decoded tokens of a measurement.
+const DECODE_TOKENS: usize = 96;
+/// Chunks of a prompt on their way at once.
+const CHUNKS_AHEAD: usize = 4;
+
+/// A route to measure.
+#[derive(Clone)]
+pub(super) struct Subject {
+    pub(super) hop: Arc<dyn Hop>,
+    pub(super) head: Arc<dyn Head>,
+    pub(super) model: ModelHash,
+    pub(super) info: Info,
+}
+
+/// Tokens a second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Speed {
+    pub(super) decode: f64,
+    pub(super) prefill: f64,
+}
+
+impl Subject {
+    /// One measurement of decoding and one of prefill.
+    pub(super) async fn measure(&self) -> Result<Speed, HopError> {
+        Ok(Speed { decode: self.decode(DECODE_TOKENS).await?, prefill: self.prefill().await? })
+    }
+
+    /// `count` sessions that decode at once: tokens a second of all together.
+    pub(super) async fn together(&self, count: usize) -> Result<f64, HopError> {
+        let started = Instant::now();
+        let sessions = (0..count).map(|_| {
+            let subject = self.clone();
+            tokio::spawn(async move { subject.decode(DECODE_TOKENS).await })
+        });
+        for session in futures::future::join_all(sessions).await {
+            session.map_err(|_| HopError::Closed)??;
+        }
+        Ok((count * DECODE_TOKENS) as f64 / started.elapsed().as_secs_f64())
+    }
+
+    async fn decode(&self, tokens: usize) -> Result<f64, HopError> {
+        let mut session = self.open(PROMPT_TOKENS + tokens).await?;
+        let mut next = self.prompt(session.as_mut(), PROMPT_TOKENS).await?.1;
+        let started = Instant::now();
+        for at in 0..tokens {
+            let step = Step {
+                seq: 1 + at as u64,
+                position: (PROMPT_TOKENS + at) as u32,
+                input: Input::Tokens(vec![next]),
+                output: Rows::Last,
+            };
+            session.submit(step).await?;
+            next = self.likeliest(session.next().await?).await?;
+        }
+        let rate = tokens as f64 / started.elapsed().as_secs_f64();
+        session.close().await?;
+        Ok(rate)
+    }
+
+    async fn prefill(&self) -> Result<f64, HopError> {
+        let mut session = self.open(PREFILL_TOKENS).await?;
+        let (time, _) = self.prompt(session.as_mut(), PREFILL_TOKENS).await?;
+        session.close().await?;
+        Ok(PREFILL_TOKENS as f64 / time.as_secs_f64())
+    }
+
+    async fn open(&self, context: usize) -> Result<Box<dyn HopSession>, HopError> {
+        let request = OpenSession {
+            session: SessionId::random(),
+            model: self.model,
+            span: self.hop.span(),
+            dtype: self.info.dtype,
+            context_tokens: context as u32,
+        };
+        self.hop.open(request).await
+    }
+
+    /// Runs a prompt in chunks; the time it took and the token after it.
+    async fn prompt(&self, session: &mut dyn HopSession, tokens: usize) -> Result<(Duration, u32), HopError> {
+        let vocabulary = self.info.vocab as u32;
+        let ids: Vec<u32> = (0..tokens as u32).map(|at| (at.wrapping_mul(7919) + 13) % vocabulary).collect();
+        let chunks: Vec<&[u32]> = ids.chunks(if tokens == PREFILL_TOKENS { DEFAULT_CHUNK_TOKENS } else { tokens }).collect();
+        let started = Instant::now();
+        let (mut position, mut last) = (0, None);
+        for (at, chunk) in chunks.iter().enumerate() {
+            let output = if at + 1 == chunks.len() { Rows::Last } else { Rows::None };
+            session.submit(Step { seq: at as u64, position, input: Input::Tokens(chunk.to_vec()), output }).await?;
+            position += chunk.len() as u32;
+            if at >= CHUNKS_AHEAD {
+                session.next().await?;
+            }
+        }
+        for _ in 0..chunks.len().min(CHUNKS_AHEAD) {
+            last = Some(session.next().await?);
+        }
+        let next = self.likeliest(last.ok_or(HopError::Closed)?).await?;
+        Ok((started.elapsed(), next))
+    }
+
+    async fn likeliest(&self, done: Done) -> Result<u32, HopError> {
+        let logits = self.head.logits(done.output.ok_or(HopError::Closed)?).await?;
+        let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        Ok(best.map_or(0, |(id, _)| id as u32))
+    }
+}
+
+/// The middle one; of an even number the lower.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+}

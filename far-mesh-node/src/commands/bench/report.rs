@@ -1,0 +1,99 @@
+//! The figures, for programs and for people.
+
+use std::fs;
+
+use serde::Serialize;
+
+use super::measure::{Speed, median};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) one_process: Figures,
+    pub(super) mesh: MeshFigures,
+    /// Bytes of weights, head and all layers.
+    pub(super) packed_bytes: usize,
+    /// Most memory this process ever had.
+    pub(super) peak_rss_bytes: u64,
+    /// Plain reading of more memory than the caches hold, with all threads.
+    pub(super) read_bandwidth_gb_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sessions: Option<Sessions>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    pub(super) decode_tokens_per_s: f64,
+    pub(super) prefill_tokens_per_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct MeshFigures {
+    #[serde(flatten)]
+    pub(super) figures: Figures,
+    pub(super) providers: u8,
+    /// Median of the ratios of neighbouring measurements, mesh to one process.
+    pub(super) decode_ratio: f64,
+    pub(super) prefill_ratio: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Sessions {
+    pub(super) count: u16,
+    pub(super) total_tokens_per_s: f64,
+}
+
+impl Report {
+    pub(super) fn table(&self) -> String {
+        let limit = self.read_bandwidth_gb_per_s * 1e9 / self.packed_bytes.max(1) as f64;
+        let mut text = format!(
+            "{:24} {:>14} {:>18}\n{:24} {:>10.1} tok/s {:>14.1} tok/s\n{:24} {:>10.1} tok/s {:>14.1} tok/s\n{:24} {:>16.2} {:>20.2}\n",
+            "",
+            "decode",
+            "prefill 512",
+            "one process",
+            self.one_process.decode_tokens_per_s,
+            self.one_process.prefill_tokens_per_s,
+            format!("{} providers", self.mesh.providers),
+            self.mesh.figures.decode_tokens_per_s,
+            self.mesh.figures.prefill_tokens_per_s,
+            "ratio",
+            self.mesh.decode_ratio,
+            self.mesh.prefill_ratio,
+        );
+        if let Some(sessions) = &self.sessions {
+            text.push_str(&format!("{} sessions at once {:>10.1} tok/s in all\n", sessions.count, sessions.total_tokens_per_s));
+        }
+        text.push_str(&format!(
+            "\nweights {:.1} MB, peak memory {:.1} MB, reading {:.1} GB/s: at most {limit:.0} tok/s\n",
+            self.packed_bytes as f64 / 1e6,
+            self.peak_rss_bytes as f64 / 1e6,
+            self.read_bandwidth_gb_per_s,
+        ));
+        text
+    }
+}
+
+impl Figures {
+    pub(super) fn of(speeds: &[Speed]) -> Self {
+        Self {
+            decode_tokens_per_s: round(median(speeds.iter().map(|speed| speed.decode).collect())),
+            prefill_tokens_per_s: round(median(speeds.iter().map(|speed| speed.prefill).collect())),
+        }
+    }
+}
+
+pub(super) fn ratio(pairs: &[(Speed, Speed)], of: impl Fn(&Speed) -> f64) -> f64 {
+    let ratio = median(pairs.iter().map(|(one, mesh)| of(mesh) / of(one)).collect());
+    (ratio * 1000.0).round() / 1000.0
+}
+
+pub(super) fn round(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// The process's greatest resident memory; 0 where the system does not say.
+pub(super) fn peak_rss_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().strip_suffix(" kB").and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}

@@ -1,0 +1,181 @@
+//! Measures in turn: one process, mesh, one process, mesh, so that a slow minute of the machine meets both.
+
+use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
+
+use far_mesh_core::{
+    coordinator::{self, Coordinator},
+    hop::{Head, Hop},
+    id::Span,
+    kernel::{Pool, read_bandwidth},
+    peer::{self, Keypair, Node, identity},
+    shard::{self, Shard},
+};
+
+use super::{
+    measure::{Speed, Subject},
+    report::{Figures, MeshFigures, Report, Sessions, peak_rss_bytes, ratio, round},
+};
+use crate::{
+    cli::BenchArgs,
+    commands::{CommandError, join, print, print_json, provider::load, until_interrupted},
+    config::Config,
+    local::{LocalConfig, LocalMesh},
+    models::{self, Model},
+    progress::Progress,
+};
+
+/// Pairs of measurements; the median counts.
+const ROUNDS: usize = 5;
+/// Positions of the arena: 64 sessions of a measurement.
+const ARENA_TOKENS: usize = 16_384;
+/// How long memory is read to measure its bandwidth.
+const BANDWIDTH_TIME: Duration = Duration::from_millis(500);
+/// How long the coordinator may take to find the providers.
+const JOIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Runs the benchmark.
+///
+/// # Errors
+/// [`CommandError`]; whatever was started is ended before it returns.
+pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
+    join::make_folder(&config.data_dir)?;
+    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&config.data_dir);
+    let dir = dir.map_err(|source| CommandError::Write { path: config.data_dir.clone(), source })?;
+    let report = until_interrupted("nothing was measured", measure(&args, &config, dir.path())).await?;
+    if args.json { print_json(&report) } else { print(&report.table()) }
+}
+
+async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report, CommandError> {
+    let progress = Progress::detect();
+    let threads = config.threads.get().get();
+    progress.say("measuring memory bandwidth");
+    let bandwidth = tokio::task::spawn_blocking(move || read_bandwidth(&Pool::new(threads), BANDWIDTH_TIME));
+    let bandwidth = bandwidth.await.map_err(|_| CommandError::Aborted)?;
+
+    let model = models::resolve(&config.model, &config.data_dir, progress).await?;
+    let one = Alone::load(&model, config).await?;
+    progress.say(&format!("starting {} providers", args.providers));
+    let layers = one.shard.info().layers;
+    let mesh = Together::start(&model, layers, args.providers.into(), config, dir).await?;
+    let measured = in_turn(&one.subject, &mesh.subject(one.subject.info.clone())?, progress).await;
+    mesh.stop().await;
+    let pairs = measured?;
+    let sessions = match args.sessions {
+        Some(count) => {
+            progress.say(&format!("{count} sessions at once"));
+            let total_tokens_per_s = round(one.subject.together(count.into()).await?);
+            Some(Sessions { count, total_tokens_per_s })
+        }
+        None => None,
+    };
+    let (alone, together): (Vec<Speed>, Vec<Speed>) = pairs.iter().copied().unzip();
+    let report = Report {
+        one_process: Figures::of(&alone),
+        mesh: MeshFigures {
+            figures: Figures::of(&together),
+            providers: args.providers,
+            decode_ratio: ratio(&pairs, |speed| speed.decode),
+            prefill_ratio: ratio(&pairs, |speed| speed.prefill),
+        },
+        packed_bytes: one.shard.info().packed_bytes,
+        peak_rss_bytes: peak_rss_bytes(),
+        read_bandwidth_gb_per_s: round(bandwidth / 1e9),
+        sessions,
+    };
+    one.shard.shutdown().await;
+    Ok(report)
+}
+
+/// A first round warms caches, connections and threads and is not counted.
+async fn in_turn(one: &Subject, mesh: &Subject, progress: Progress) -> Result<Vec<(Speed, Speed)>, CommandError> {
+    let mut pairs = Vec::with_capacity(ROUNDS);
+    for round in 0..=ROUNDS {
+        let pair = (one.measure().await?, mesh.measure().await?);
+        if round > 0 {
+            progress.say(&format!(
+                "round {round} of {ROUNDS}: decode {:.0} and {:.0}, prefill {:.0} and {:.0} tok/s",
+                pair.0.decode, pair.1.decode, pair.0.prefill, pair.1.prefill
+            ));
+            pairs.push(pair);
+        }
+    }
+    Ok(pairs)
+}
+
+/// All layers and the head in this process.
+struct Alone {
+    shard: Shard,
+    subject: Subject,
+}
+
+impl Alone {
+    async fn load(model: &Model, config: &Config) -> Result<Self, CommandError> {
+        let file = far_mesh_core::model::gguf::File::open(&model.path)?;
+        let layers = far_mesh_core::model::ModelConfig::from_gguf(&file).map_err(shard::PlanError::from)?.layers;
+        let all = Span::new(0, layers).map_err(|_| CommandError::Aborted)?;
+        let shard = shard::Config {
+            model: model.path.clone(),
+            hash: model.hash,
+            span: Some(all),
+            head: true,
+            precision: config.precision.into(),
+            threads: config.threads.get().get(),
+            arena_tokens: ARENA_TOKENS,
+            isa: None,
+        };
+        let shard = load(shard, "loading all layers").await?;
+        let hop: Arc<dyn Hop> = shard.hop().ok_or(CommandError::Aborted)?;
+        let head: Arc<dyn Head> = shard.head().ok_or(CommandError::Aborted)?;
+        let subject = Subject { hop, head, model: model.hash, info: shard.info().clone() };
+        Ok(Self { shard, subject })
+    }
+}
+
+/// Providers as processes, the coordinator in this one.
+struct Together {
+    mesh: LocalMesh,
+    node: Node,
+    coordinator: Coordinator,
+}
+
+impl Together {
+    async fn start(model: &Model, layers: u32, providers: u32, config: &Config, dir: &Path) -> Result<Self, CommandError> {
+        let psk = dir.join("mesh.key");
+        let key = identity::load_or_create_psk(&psk)?;
+        let flags = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())];
+        let mesh = LocalMesh::start(LocalConfig {
+            model: model.path.clone(),
+            layers,
+            providers,
+            dir: dir.to_owned(),
+            psk,
+            provider_flags: flags.into_iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect(),
+        })
+        .await?;
+        let mut settings = peer::Config::new(Keypair::generate_ed25519());
+        settings.psk = Some(key);
+        settings.bootstrap = mesh.bootstrap().parse().into_iter().collect();
+        let node = Node::spawn(settings).await?;
+        node.bootstrapped(JOIN_DEADLINE).await?;
+        let settings = coordinator::Config {
+            name: model.name.clone(),
+            path: model.path.clone(),
+            hash: model.hash,
+            precision: config.precision.into(),
+            threads: config.threads.get().get(),
+        };
+        let coordinator = Coordinator::start(node.clone(), settings, |_, _| ()).await?;
+        Ok(Self { mesh, node, coordinator })
+    }
+
+    fn subject(&self, info: shard::Info) -> Result<Subject, CommandError> {
+        let head = self.coordinator.head().ok_or(CommandError::Aborted)?;
+        Ok(Subject { hop: self.coordinator.route(0, 1), head, model: info.hash, info })
+    }
+
+    async fn stop(self) {
+        self.coordinator.shutdown().await;
+        self.node.shutdown().await;
+        self.mesh.stop().await;
+    }
+}

@@ -1,0 +1,90 @@
+//! Starts the parts, asks, reports, ends the parts.
+
+use std::{ffi::OsString, path::Path};
+
+use far_mesh_core::{
+    model::{ModelConfig, gguf},
+    peer::identity,
+};
+
+use super::{
+    answer::{Answer, Column, ask},
+    report,
+};
+use crate::{
+    cli::DemoArgs,
+    commands::{CommandError, join, print, print_json, stopped, until_interrupted},
+    config::Config,
+    local::{LocalConfig, LocalMesh, Part, Ready, stop},
+    models::{self, Model},
+    progress::Progress,
+};
+
+/// Runs the demo.
+///
+/// # Errors
+/// [`CommandError`]; whatever was started is ended before it returns.
+pub async fn run(args: DemoArgs, config: Config) -> Result<(), CommandError> {
+    let remedy = "every part of the demo has ended";
+    join::make_folder(&config.data_dir)?;
+    let dir = tempfile::Builder::new().prefix("demo-").tempdir_in(&config.data_dir);
+    let dir = dir.map_err(|source| CommandError::Write { path: config.data_dir.clone(), source })?;
+    let (mesh, coordinator) = until_interrupted(remedy, start(&args, &config, dir.path())).await?;
+    let http = coordinator.ready.http.clone().unwrap_or_default();
+    let shown = until_interrupted(remedy, show(&args, &coordinator.ready, &http)).await;
+    let kept = match (&shown, args.keep) {
+        (Ok(()), true) => stopped(args.until_stdin_closes).await,
+        _ => Ok(()),
+    };
+    stop(coordinator).await;
+    mesh.stop().await;
+    shown.and(kept)
+}
+
+async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMesh, Part), CommandError> {
+    let progress = Progress::detect();
+    let Model { path, .. } = models::resolve(&config.model, &config.data_dir, progress).await?;
+    let layers = ModelConfig::from_gguf(&gguf::File::open(&path)?).map_err(far_mesh_core::shard::PlanError::from)?.layers;
+    let psk = dir.join("mesh.key");
+    identity::load_or_create_psk(&psk)?;
+    progress.say(&format!("starting discovery, {} providers and a coordinator", args.providers));
+    let computing: Vec<OsString> = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())]
+        .into_iter()
+        .flat_map(|(flag, value)| [OsString::from(flag), value.into()])
+        .collect();
+    let mesh = LocalMesh::start(LocalConfig {
+        model: path,
+        layers,
+        providers: args.providers.into(),
+        dir: dir.to_owned(),
+        psk,
+        provider_flags: computing.clone(),
+    })
+    .await?;
+    let coordinator = mesh.coordinator(&format!("127.0.0.1:{}", args.port), computing).await?;
+    Ok((mesh, coordinator))
+}
+
+async fn show(args: &DemoArgs, ready: &Ready, http: &str) -> Result<(), CommandError> {
+    if args.json && args.keep {
+        print_json(&Ready { role: "demo".into(), ..ready.clone() })?;
+    }
+    if let Some(question) = args.question() {
+        if args.json {
+            let answer = ask(http, question, args.max_tokens, &mut |_| Ok(())).await?;
+            print_json(&report::json(&answer))?;
+        } else {
+            print(&format!("\n> {question}\n\n"))?;
+            let mut column = Column::default();
+            let answer: Answer = ask(http, question, args.max_tokens, &mut |token| column.token(token)).await?;
+            column.end()?;
+            print(&report::table(&answer))?;
+        }
+    }
+    if args.keep && !args.json {
+        print(&format!("\nweb API  {http}  (OpenAI clients: {http}/v1)\nctrl-C ends the mesh\n"))?;
+    } else if !args.json {
+        print(&format!("\nthe coordinator was at {http}; --keep leaves it running\n"))?;
+    }
+    Ok(())
+}
