@@ -156,6 +156,11 @@ pub(super) fn run<F: Fn(usize) + Sync>(tasks: usize, body: F) {
     }
 }
 
+/// [`run`], or this thread alone where the work is so little that handing it out costs more than it saves.
+pub(super) fn run_if<F: Fn(usize) + Sync>(worth: bool, tasks: usize, body: F) {
+    if worth { run(tasks, body) } else { (0..tasks).for_each(body) }
+}
+
 /// Threads that [`run`] would use.
 pub(super) fn threads() -> usize {
     INSTALLED.with_borrow(|pool| pool.as_ref().map_or(1, Pool::threads))
@@ -255,8 +260,12 @@ impl Shared {
         let called = |seen: u64| self.stop.load(SeqCst) || self.open.load(SeqCst) >> TASK_BITS != seen;
         loop {
             if !spin_until(|| called(seen)) {
-                sleeper.asleep.store(true, SeqCst);
-                while !called(seen) {
+                loop {
+                    // Said anew each time: a late wake for a job already done takes it back.
+                    sleeper.asleep.store(true, SeqCst);
+                    if called(seen) {
+                        break;
+                    }
                     thread::park();
                 }
                 sleeper.asleep.store(false, SeqCst);
@@ -348,6 +357,21 @@ mod tests {
                 barrier.wait();
             });
         }
+    }
+
+    #[test]
+    fn crowded_pools_lose_no_wake() {
+        // More threads than cores: they are interrupted at every point of their protocol.
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let pool = Pool::new(4);
+                        (0..50).for_each(|_| count(&pool, 4));
+                    }
+                });
+            }
+        });
     }
 
     #[test]

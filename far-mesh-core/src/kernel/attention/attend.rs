@@ -26,6 +26,11 @@ const STRETCH: usize = STRETCH_PAGES * PAGE_TOKENS;
 /// Vectors of a value done at a time.
 const VALUE_VECTORS: usize = 4;
 
+/// Elements of keys and values that are worth another thread to write.
+const WRITE_ELEMENTS: usize = 16 * 1024;
+/// Products of a query's and a key's element that are worth another thread: about 10 us of work.
+const ATTEND_PRODUCTS: usize = 256 * 1024;
+
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
@@ -61,7 +66,8 @@ pub(in crate::kernel) fn attention(
 
     let step = Step { qkv, width, shape, slab, rope };
     let slabs = cache.layer_mut(layer);
-    pool::run(spans.count(touched) * shape.kv_heads, |i| {
+    let worth = rows * 2 * shape.kv_heads * shape.head_dim >= WRITE_ELEMENTS;
+    pool::run_if(worth, spans.count(touched) * shape.kv_heads, |i| {
         let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
         let (first_row, sequence, share) = spans.find(task, touched);
         SCRATCH.with_borrow_mut(|scratch| {
@@ -74,7 +80,9 @@ pub(in crate::kernel) fn attention(
     let group = shape.heads / shape.kv_heads;
     let blocks = |sequence: &Sequence<'_>| (sequence.rows * group).div_ceil(BLOCK_QUERIES);
     let slabs = cache.layer(layer);
-    pool::run(spans.count(blocks) * shape.kv_heads, |i| {
+    let pairs = spans.count(|sequence| sequence.rows * (sequence.position + sequence.rows));
+    let worth = pairs * shape.heads * shape.head_dim >= ATTEND_PRODUCTS;
+    pool::run_if(worth, spans.count(blocks) * shape.kv_heads, |i| {
         let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
         let (first_row, sequence, block) = spans.find(task, blocks);
         SCRATCH.with_borrow_mut(|scratch| {
@@ -111,7 +119,7 @@ impl<'a> Spans<'a> {
         Self { sequences }
     }
 
-    /// Tasks of all sequences.
+    /// Tasks (or whatever else is counted) of all sequences.
     fn count(&self, tasks: impl Fn(&Sequence<'_>) -> usize) -> usize {
         self.sequences.iter().map(tasks).sum()
     }

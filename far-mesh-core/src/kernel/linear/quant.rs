@@ -187,8 +187,8 @@ impl Tile for Q8_0 {
     fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
         let d = l.widen_f16(&self.d);
         let mut q = [l.splat_i(0); 8];
-        for j in 0..8 {
-            q[j] = l.load_bytes(&self.q[j]);
+        for (q, bytes) in q.iter_mut().zip(&self.q) {
+            *q = l.load_bytes(bytes);
         }
         for n in 0..M {
             let c = l.dot_bytes(l.splat_i(x[n].correction as i32), &q, &x[n].q);

@@ -47,7 +47,7 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     let (a, b) = (l.load(&halves[0]), l.load(&halves[1]));
     // As integers, magnitudes order like the numbers, with infinity and not-a-number on top.
     let magnitude = l.splat_i(0x7fff_ffff);
-    let greatest = l.max_i(l.and_i(l.bits(a), magnitude), l.and_i(l.bits(b), magnitude));
+    let greatest = l.max_i(l.and_i(l.as_bits(a), magnitude), l.and_i(l.as_bits(b), magnitude));
     let greatest = f32::from_bits(l.greatest_i(greatest) as u32);
     if !(LEAST..=f32::MAX).contains(&greatest) {
         // Nothing to round, or nothing that can be: the scale carries the not-a-number into the result.
@@ -58,8 +58,8 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     let scale = greatest / 127.0;
     let inverse = l.splat(127.0 / greatest);
     let round = l.splat(ROUND);
-    let a = l.sub_i(l.bits(l.fma(a, inverse, round)), l.bits(round));
-    let b = l.sub_i(l.bits(l.fma(b, inverse, round)), l.bits(round));
+    let a = l.sub_i(l.as_bits(l.fma(a, inverse, round)), l.as_bits(round));
+    let b = l.sub_i(l.as_bits(l.fma(b, inverse, round)), l.as_bits(round));
     let sum = l.sum_i(l.add_i(a, b));
     let mut q = [[0; LANES]; 2];
     l.store_i(a, &mut q[0]);

@@ -164,7 +164,8 @@ impl Lanes for Avx2 {
             let (a, b) = (self.splat_i(x[j] as i32), self.splat_i(x[4 + j] as i32));
             let a = halves!(_mm256_maddubs_epi16, low[j], a);
             let b = halves!(_mm256_maddubs_epi16, high[j], b);
-            pairs = halves!(_mm256_add_epi16, pairs, halves!(_mm256_add_epi16, a, b));
+            let both = halves!(_mm256_add_epi16, a, b);
+            pairs = halves!(_mm256_add_epi16, pairs, both);
         }
         self.add_pairs(sum, pairs)
     }
@@ -188,11 +189,11 @@ impl Lanes for Avx2 {
         halves!(_mm256_cvtepi32_ps, a)
     }
     #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::I {
+    fn as_bits(self, a: Self::F) -> Self::I {
         halves!(_mm256_castps_si256, a)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn as_float(self, a: Self::I) -> Self::F {
         halves!(_mm256_castsi256_ps, a)
     }
     #[inline(always)]

@@ -155,11 +155,11 @@ impl Lanes for Avx512 {
         op!(_mm512_cvtepi32_ps(a))
     }
     #[inline(always)]
-    fn bits(self, a: __m512) -> __m512i {
+    fn as_bits(self, a: __m512) -> __m512i {
         op!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: __m512i) -> __m512 {
+    fn as_float(self, a: __m512i) -> __m512 {
         op!(_mm512_castsi512_ps(a))
     }
     #[inline(always)]

@@ -31,7 +31,7 @@ pub(in crate::kernel) fn exp<L: Lanes>(l: L, x: L::F) -> L::F {
         p = l.fma(p, r, l.splat(*c));
     }
     let y = l.add(l.fma(p, l.mul(r, r), r), l.splat(1.0));
-    l.from_bits(l.add_i(l.bits(y), l.shl_23(l.bits(shifted))))
+    l.as_float(l.add_i(l.as_bits(y), l.shl_23(l.as_bits(shifted))))
 }
 
 #[cfg(test)]

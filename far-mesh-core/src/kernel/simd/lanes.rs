@@ -51,8 +51,8 @@ pub(in crate::kernel) trait Lanes: Copy {
     /// which is -128.
     fn dot_bytes(self, sum: Self::I, weights: &[Self::I; 8], x: &[u32; 8]) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
-    fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn as_bits(self, a: Self::F) -> Self::I;
+    fn as_float(self, a: Self::I) -> Self::F;
 
     /// Adds to each lane the dot products of 32 weights in 0..=15 (the first 16 in `low`, four bytes a lane and word)
     /// with 32 int8 in `x`, none of which is -128.

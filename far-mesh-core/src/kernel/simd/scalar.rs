@@ -142,11 +142,11 @@ impl Lanes for Scalar {
         each!(i => a[i] as f32)
     }
     #[inline(always)]
-    fn bits(self, a: Self::F) -> Self::I {
+    fn as_bits(self, a: Self::F) -> Self::I {
         each!(i => a[i].to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn as_float(self, a: Self::I) -> Self::F {
         each!(i => f32::from_bits(a[i] as u32))
     }
 }
