@@ -22,6 +22,8 @@ mod pages;
 mod plan;
 mod queue;
 mod seat;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use config::{Config, Info, LoadError};

@@ -12,36 +12,36 @@ use far_mesh_core::{
 };
 
 /// The model file that `tests/run` names.
-pub fn model_path() -> PathBuf {
+pub(crate) fn model_path() -> PathBuf {
     let path = std::env::var_os("FAR_MESH_TEST_MODEL")
         .expect("FAR_MESH_TEST_MODEL must name SmolLM2-135M-Instruct.Q4_1.gguf: run the tests with tests/run");
     PathBuf::from(path)
 }
 
-pub const HASH: ModelHash = ModelHash([7; 32]);
+pub(crate) const HASH: ModelHash = ModelHash([7; 32]);
 
-pub fn span(start: u32, end: u32) -> Span {
+pub(crate) fn span(start: u32, end: u32) -> Span {
     Span::new(start, end).unwrap()
 }
 
 /// A configuration on two threads.
-pub fn config(model: PathBuf, span: Option<Span>, head: bool) -> Config {
+pub(crate) fn config(model: PathBuf, span: Option<Span>, head: bool) -> Config {
     Config { model, hash: HASH, span, head, precision: Precision::Packed, threads: 2, arena_tokens: 2048, isa: None }
 }
 
-pub fn load(config: Config) -> Shard {
+pub(crate) fn load(config: Config) -> Shard {
     Shard::load(config, &mut |_, _| {}).unwrap()
 }
 
 /// Hops that follow each other, as sessions of one sequence.
-pub struct Chain {
+pub(crate) struct Chain {
     sessions: Vec<Box<dyn HopSession>>,
     seq: u64,
     position: u32,
 }
 
 impl Chain {
-    pub async fn open(hops: &[(Arc<dyn Hop>, Span)], context_tokens: u32) -> Self {
+    pub(crate) async fn open(hops: &[(Arc<dyn Hop>, Span)], context_tokens: u32) -> Self {
         let session = SessionId::random();
         let mut sessions = vec![];
         for (hop, span) in hops {
@@ -52,7 +52,7 @@ impl Chain {
     }
 
     /// Sends token ids through all hops in one step; the last hop's rows.
-    pub async fn step(&mut self, ids: &[u32], output: Rows) -> Option<Activation> {
+    pub(crate) async fn step(&mut self, ids: &[u32], output: Rows) -> Option<Activation> {
         let mut input = Input::Tokens(ids.to_vec());
         let last = self.sessions.len() - 1;
         let mut result = None;
@@ -71,7 +71,7 @@ impl Chain {
     }
 
     /// Sends a prompt in chunks; hidden states of all its positions, or of the last alone.
-    pub async fn prefill(&mut self, ids: &[u32], chunk: usize) -> Vec<Activation> {
+    pub(crate) async fn prefill(&mut self, ids: &[u32], chunk: usize) -> Vec<Activation> {
         let mut rows = vec![];
         for chunk in ids.chunks(chunk) {
             rows.push(self.step(chunk, Rows::All).await.unwrap());
@@ -79,7 +79,7 @@ impl Chain {
         rows
     }
 
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         for session in self.sessions {
             session.close().await.unwrap();
         }
@@ -87,22 +87,22 @@ impl Chain {
 }
 
 /// Natural logarithms of probabilities.
-pub fn log_softmax(logits: &[f32]) -> Vec<f32> {
+pub(crate) fn log_softmax(logits: &[f32]) -> Vec<f32> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - max).exp()).sum();
     logits.iter().map(|&logit| (f64::from(logit - max) - sum.ln()) as f32).collect()
 }
 
-pub fn best(logits: &[f32]) -> u32 {
+pub(crate) fn best(logits: &[f32]) -> u32 {
     (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
 
-pub fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
 /// Logits of activations, one row after the other.
-pub async fn logits(head: &dyn Head, rows: &[Activation]) -> Vec<f32> {
+pub(crate) async fn logits(head: &dyn Head, rows: &[Activation]) -> Vec<f32> {
     let mut all = vec![];
     for activation in rows {
         all.extend(head.logits(activation.clone()).await.unwrap());

@@ -12,6 +12,8 @@ mod file;
 mod header;
 mod metadata;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use encoding::Encoding;
