@@ -2,6 +2,8 @@
 //!
 //! `FAR_MESH_TEST_MODEL` names the model file; `tests/run` sets it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use far_mesh_core::{
@@ -25,7 +27,7 @@ fn cases() -> Vec<Case> {
 
 fn model() -> (Arc<Tokenizer>, ChatTemplate) {
     let path = std::env::var("FAR_MESH_TEST_MODEL")
-        .expect("set FAR_MESH_TEST_MODEL to the path of SmolLM2-135M-Instruct.Q4_1.gguf (`far-mesh models pull smollm2-135m-instruct`)");
+        .expect("set FAR_MESH_TEST_MODEL to the path of SmolLM2-135M-Instruct.Q4_1.gguf");
     let file = gguf::File::open(&path).unwrap();
     let tokenizer = Tokenizer::from_gguf(file.metadata()).unwrap();
     let template = ChatTemplate::from_gguf(file.metadata(), &tokenizer).unwrap();

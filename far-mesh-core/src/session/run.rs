@@ -133,8 +133,9 @@ impl Run {
     }
 
     /// Sends the prompt in chunks, several at once so that no hop of a route waits for another, and gives the hidden
-    /// state of its last position. The prompt is not needed after that. A cancel here drops the session with the steps on their way.
+    /// state of its last position. A cancel here drops the session with the steps on their way.
     async fn prefill(&mut self) -> Result<Activation, GenerateError> {
+        // Not needed after this.
         let prompt = mem::take(&mut self.request.prompt);
         let mut chunks = prompt.chunks(self.parts.chunk_tokens).peekable();
         let pipe = self.pipe()?;

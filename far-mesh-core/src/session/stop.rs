@@ -11,7 +11,8 @@ pub const MAX_STOP_BYTES: usize = 256;
 /// Lets text through until a stop text ends; holds back what may be the start of one.
 ///
 /// The stop text that ends first wins, of those that end together the longest: so the result does not depend on how
-/// the text is cut into pieces. Each is followed by the automaton of Knuth, Morris and Pratt (1977), a few steps a byte.
+/// the text is cut into pieces. Each is followed by the automaton of Knuth, Morris and Pratt (1977), a few steps a
+/// byte.
 ///
 /// Invariant: `held` is the longest suffix of the text so far that is a beginning of a stop text. It starts at a
 /// character's first byte, since stop texts do.
@@ -170,7 +171,10 @@ mod tests {
             let (text, emitted) = (pieces.concat(), outs.concat() + &tail);
             // The stop text that ends first, of those the longest, found by looking everywhere.
             let first = (0..=text.len())
-                .find_map(|end| stops.iter().filter(|s| text.as_bytes()[..end].ends_with(s.as_bytes())).map(|s| end - s.len()).min());
+                .find_map(|end| {
+                    let ending = stops.iter().filter(|stop| text.as_bytes()[..end].ends_with(stop.as_bytes()));
+                    ending.map(|stop| end - stop.len()).min()
+                });
             prop_assert_eq!(stopped, first.is_some());
             prop_assert_eq!(&emitted, &text[..first.unwrap_or(text.len())]);
             prop_assert!(stops.iter().all(|stop| !emitted.contains(stop)));

@@ -14,8 +14,8 @@ impl ChatTemplate {
     /// The ids of a conversation. Control tokens come from the template alone.
     ///
     /// # Errors
-    /// As [`ChatTemplate::render`]; [`TemplateError::ControlText`] where a message spells a control token and the template
-    /// changes messages.
+    /// As [`ChatTemplate::render`]; [`TemplateError::ControlText`] where a message spells a control token and the
+    /// template changes messages.
     pub fn encode(
         &self,
         tokenizer: &Tokenizer,

@@ -133,7 +133,8 @@ impl ChatTemplate {
         Ok(Self { environment, bos: bos.unwrap_or_default().to_owned(), eos: eos.unwrap_or_default().to_owned() })
     }
 
-    /// The prompt as text. To get ids use [`ChatTemplate::encode`]: this text no longer tells markers from what users wrote.
+    /// The prompt as text. To get ids use [`ChatTemplate::encode`]: this text no longer tells markers from what users
+    /// wrote.
     ///
     /// # Errors
     /// [`TemplateError`] when the conversation is malformed, or the template refuses it or fails.

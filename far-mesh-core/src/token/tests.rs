@@ -160,6 +160,62 @@ fn templates_run_as_hugging_face_runs_them() {
     assert_eq!(refused, TemplateError::Refused { message: "no user".into() });
 }
 
+/// The constructions that the templates of Llama 3, Mistral and Qwen 3 are made of.
+#[test]
+fn templates_in_use_are_understood() {
+    let tokenizer = tokenizer();
+    let chat = [turn("user", " hello "), turn("assistant", "<think>\nhe\n</think>\n\nll"), turn("user", "hello")];
+    let render = |text: &str| ChatTemplate::new(text, Some("<s>"), Some("</s>")).unwrap().render(&chat, true);
+    let llama3 = "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|user|>' + \
+        message['role'] + '\n\n'+ message['content'] | trim + '</s>' %}{% if loop.index0 == 0 %}\
+        {% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|user|>assistant\n\n' }}{% endif %}";
+    let want = "<s><|user|>user\n\nhello</s><|user|>assistant\n\n<think>\nhe\n</think>\n\nll</s><|user|>user\n\nhello</s>\
+        <|user|>assistant\n\n";
+    assert_eq!(render(llama3).unwrap(), want);
+    let template = ChatTemplate::new(llama3, Some("<s>"), Some("</s>")).unwrap();
+    // The text of <think> is a token in the plain prompt alone: it comes from a message.
+    let marked = template.encode(&tokenizer, &chat, true).unwrap();
+    assert_eq!(tokenizer.decode(&marked), tokenizer.decode(&tokenizer.encode(want, true).unwrap()));
+
+    let mistral = "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+        {{ raise_exception('roles must alternate') }}{% endif %}{{ message.content.strip() }}{% endfor %}";
+    assert!(render(mistral).is_ok());
+    let twice = ChatTemplate::new(mistral, None, None).unwrap().render(&[turn("user", "a"), turn("user", "b")], true);
+    assert_eq!(twice, Err(TemplateError::Refused { message: "roles must alternate".into() }));
+
+    let qwen3 = "\
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == 'user' and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- set content = message.content %}
+    {%- if message.role == 'assistant' %}
+        {%- if message.reasoning_content is string %}
+            {%- set reasoning = message.reasoning_content %}
+        {%- elif '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+        {%- endif %}
+    {%- endif %}
+    {{- '<|user|>' + message.role + '\n' + content + '</s>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|user|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>' }}
+    {%- endif %}
+{%- endif %}";
+    let want = "<|user|>user\n hello </s>\n<|user|>assistant\nll</s>\n<|user|>user\nhello</s>\n<|user|>assistant\n";
+    assert_eq!(render(qwen3).unwrap(), want);
+    let template = ChatTemplate::new(qwen3, None, None).unwrap();
+    assert_eq!(template.encode(&tokenizer, &chat, true).unwrap(), tokenizer.encode(want, true).unwrap());
+}
+
 #[test]
 fn hostile_templates_end_with_an_error() {
     let render = |text: &str| ChatTemplate::new(text, None, None).and_then(|t| t.render(&[turn("user", "Hi")], true));
@@ -175,7 +231,6 @@ fn hostile_templates_end_with_an_error() {
         assert!(matches!(render(text), Err(TemplateError::Failed { .. })), "{text}: {:?}", render(text));
     }
     assert!(matches!(render("{% if %}"), Err(TemplateError::Syntax { .. })));
-    assert!(matches!(render(&"(".repeat(1000)), Ok(_)));
     assert!(matches!(render(&format!("{{{{ {} }}}}", "(".repeat(5000))), Err(TemplateError::Syntax { .. })));
     assert!(matches!(render(&"x".repeat(MAX_TEMPLATE_BYTES + 1)), Err(TemplateError::TooLong { .. })));
     let empty = ChatTemplate::new("x", None, None).unwrap().render(&[], true);

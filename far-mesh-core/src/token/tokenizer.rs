@@ -145,7 +145,8 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of `text`. Control tokens are recognized only where `special` is set: never set it for what a user wrote.
+    /// The ids of `text`. Control tokens are recognized only where `special` is set: never set it for what a user
+    /// wrote.
     ///
     /// As in the reference implementations, a byte that the vocabulary lacks is left out.
     ///
@@ -155,7 +156,8 @@ impl Tokenizer {
         self.encode_pieces([if special { Piece::Markup(text) } else { Piece::Text(text) }])
     }
 
-    /// The ids of a raw prompt: [`encode`](Tokenizer::encode), after the token that begins a text where the model wants it.
+    /// The ids of a raw prompt: [`encode`](Tokenizer::encode), after the token that begins a text where the model wants
+    /// it.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].

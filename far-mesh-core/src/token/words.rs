@@ -17,20 +17,22 @@ use tokenizers::{
 use super::vocabulary::VocabularyError;
 
 /// Llama 3: numbers in groups of three.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 /// Qwen 2: as Llama 3, each digit alone.
 const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Names by which GGUF files call each rule.
-const NAMES: [(&str, Rule); 8] = [
+const NAMES: [(&str, Rule); 7] = [
     ("smollm", Rule::Smollm),
     ("llama-bpe", Rule::Llama3),
     ("llama3", Rule::Llama3),
     ("llama-v3", Rule::Llama3),
     ("qwen2", Rule::Qwen2),
-    ("deepseek-r1-qwen", Rule::Qwen2),
     ("gpt-2", Rule::Gpt2),
     ("default", Rule::Gpt2),
 ];
@@ -91,8 +93,8 @@ impl Words {
     }
 }
 
-/// The byte that GPT-2 writes as this character (`bytes_to_unicode` in its `encoder.py`): itself where it is visible, else
-/// the next free one from 256 on.
+/// The byte that GPT-2 writes as this character (`bytes_to_unicode` in its `encoder.py`): itself where it is visible,
+/// else the next free one from 256 on.
 pub(super) fn byte_of(character: char) -> Option<u8> {
     match character as u32 {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => u8::try_from(code).ok(),
