@@ -60,11 +60,13 @@ impl MeshEngine {
             return Err(EngineError::Gone { model: call.model });
         }
         let wanted = call.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-        let prompt = self.coordinator.encode(&prompt(call.prompt)).map_err(|error| refused(error, wanted, info.context_tokens))?;
+        let prompt = self
+            .coordinator
+            .encode(&prompt(call.prompt))
+            .map_err(|error| refused(error, wanted, info.context_tokens))?;
         let left = info.context_tokens.saturating_sub(u32::try_from(prompt.len()).unwrap_or(u32::MAX));
         let max_tokens = call.max_tokens.unwrap_or_else(|| DEFAULT_MAX_TOKENS.min(left.max(1)));
-        let request =
-            Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
+        let request = Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
         let generation = self.coordinator.generate(request).await.map_err(engine_error)?;
         let coordinator = Arc::clone(&self.coordinator);
         Ok(Generation {
@@ -170,7 +172,8 @@ pub async fn keep_nodes(coordinator: Arc<Coordinator>, store: Arc<dyn Store>) {
     loop {
         ticks.tick().await;
         let adverts = coordinator.providers();
-        let gone: Vec<_> = known.keys().filter(|node| adverts.iter().all(|advert| advert.peer != **node)).copied().collect();
+        let gone: Vec<_> =
+            known.keys().filter(|node| adverts.iter().all(|advert| advert.peer != **node)).copied().collect();
         for node in gone {
             known.remove(&node);
             if let Err(error) = store.withdraw_node_models(&node.to_string()).await {

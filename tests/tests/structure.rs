@@ -17,7 +17,7 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("far-mesh-python", &["far-mesh-client", "far-mesh-core"]),
     ("far-mesh-napi", &["far-mesh-client", "far-mesh-core"]),
     ("far-mesh-examples", &["far-mesh-core", "far-ledger", "far-mesh-client"]),
-    ("far-mesh-tests", &["far-mesh-core", "far-ledger", "far-mesh-client"]),
+    ("far-mesh-tests", &["far-mesh-core", "far-ledger", "far-mesh-client", "far-mesh-node"]),
 ];
 
 /// Crates that must not be in the tree, with the reason; a version is a prefix.

@@ -121,7 +121,7 @@ mod tests {
         let (file, cache) = (dir.path().join("m.gguf"), dir.path().join("cache"));
         fs::write(&file, b"abc").unwrap();
         let mut read = 0;
-        let mut hash = |read: &mut u64| model_hash(&file, &cache, &mut |done, _| *read = done).unwrap();
+        let hash = |read: &mut u64| model_hash(&file, &cache, &mut |done, _| *read = done).unwrap();
         let first = hash(&mut read);
         assert_eq!(first.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(std::mem::take(&mut read), 3);

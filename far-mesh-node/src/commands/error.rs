@@ -106,6 +106,9 @@ pub enum CommandError {
     /// PostgreSQL is asked for.
     #[error("this version keeps its ledger in SQLite: unset POSTGRES_URL")]
     Postgres,
+    /// The system does not say which program this is.
+    #[error("cannot find this program's own file, which is to start the parts of the mesh")]
+    Program(#[source] io::Error),
     /// A part of a local mesh did not come up.
     #[error(transparent)]
     Local(#[from] LocalError),

@@ -13,4 +13,5 @@ pub mod provider;
 
 pub use error::{CommandError, USAGE};
 pub use interrupt::{stopped, until_interrupted};
+use join::own_program;
 pub use output::{print, print_json};

@@ -39,7 +39,9 @@ pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandErr
     let provider = std::sync::Arc::new(provider);
     let tasks = Tasks::new();
     let seen = (node.clone(), std::sync::Arc::downgrade(&provider));
-    tasks.spawn_graceful(health::serve(listener, tasks.cancelled(), move || state(&seen.0, seen.1.upgrade().as_deref())));
+    tasks.spawn_graceful(health::serve(listener, tasks.cancelled(), move || {
+        state(&seen.0, seen.1.upgrade().as_deref())
+    }));
     join::announce(&join::ready("provider", &node, &http), args.mesh.json)?;
     stopped(args.mesh.until_stdin_closes).await?;
     tracing::info!("finishing live sessions; press ctrl-C again to end at once");
@@ -131,7 +133,8 @@ fn neediest(layers: u32, len: u32, served: impl Iterator<Item = Span>) -> Span {
     let coverage = Coverage::of(layers, served);
     let counts = coverage.counts();
     let starts = 0..=layers.saturating_sub(len);
-    let served_in = |start: &u32| counts.iter().skip(*start as usize).take(len as usize).map(|n| u64::from(*n)).sum::<u64>();
+    let served_in =
+        |start: &u32| counts.iter().skip(*start as usize).take(len as usize).map(|n| u64::from(*n)).sum::<u64>();
     let start = starts.min_by_key(served_in).unwrap_or(0);
     Span::new(start, start + len).unwrap_or_else(|_| unreachable!("a planned span has layers"))
 }

@@ -18,6 +18,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// What a local mesh consists of.
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
+    /// The program `far-mesh`.
+    pub program: PathBuf,
     /// The model file.
     pub model: PathBuf,
     /// Decoder layers of the model.
@@ -68,8 +70,9 @@ impl LocalMesh {
     pub async fn start(config: LocalConfig) -> Result<Self, LocalError> {
         let spans = shares(config.layers, config.providers)?;
         let discovery = Part::start(
+            &config.program,
             "discovery",
-            part_args(&config, &["discovery"], "discovery", &["--http", "127.0.0.1:0"]),
+            part_args(&config, &["discovery"], "discovery", &[]),
             START_PATIENCE,
         )
         .await?;
@@ -81,7 +84,8 @@ impl LocalMesh {
             args.extend(["--layers".into(), span.to_string().into(), "--model".into(), config.model.clone().into()]);
             args.extend(["--wallet".into(), wallet(number).into()]);
             args.extend(config.provider_flags.iter().cloned());
-            async move { Part::start(&name, args, START_PATIENCE).await }
+            let program = &config.program;
+            async move { Part::start(program, &name, args, START_PATIENCE).await }
         });
         let providers = futures::future::try_join_all(starts).await?;
         Ok(Self { config, discovery, providers })
@@ -97,6 +101,11 @@ impl LocalMesh {
         &self.providers
     }
 
+    /// The same, to be killed or stopped one by one.
+    pub fn providers_mut(&mut self) -> &mut Vec<Part> {
+        &mut self.providers
+    }
+
     /// Adds a coordinator that serves HTTP at `http`.
     ///
     /// # Errors
@@ -110,7 +119,7 @@ impl LocalMesh {
         );
         args.extend(["--model".into(), self.config.model.clone().into()]);
         args.extend(flags);
-        Ok(Part::start("coordinator", args, START_PATIENCE).await?)
+        Ok(Part::start(&self.config.program, "coordinator", args, START_PATIENCE).await?)
     }
 
     /// Ends every part, the discovery node last.
@@ -140,6 +149,9 @@ fn part_args(config: &LocalConfig, command: &[&str], folder: &str, rest: &[&str]
     let mut args: Vec<OsString> = command.iter().map(OsString::from).collect();
     args.extend(["--data-dir".into(), folder.into(), "--psk".into(), config.psk.clone().into()]);
     args.extend(["--listen".into(), "/ip4/127.0.0.1/tcp/0".into()]);
+    if !rest.contains(&"--http") {
+        args.extend(["--http".into(), "127.0.0.1:0".into()]);
+    }
     args.extend(rest.iter().map(OsString::from));
     args
 }
@@ -155,7 +167,8 @@ mod tests {
 
     #[test]
     fn shares_cover_all_layers_and_differ_by_one_at_most() {
-        let text = |layers, providers| shares(layers, providers).unwrap().iter().map(Span::to_string).collect::<Vec<_>>();
+        let text =
+            |layers, providers| shares(layers, providers).unwrap().iter().map(Span::to_string).collect::<Vec<_>>();
         assert_eq!(text(30, 3), ["0..10", "10..20", "20..30"]);
         assert_eq!(text(30, 4), ["0..8", "8..16", "16..23", "23..30"]);
         assert_eq!(text(2, 2), ["0..1", "1..2"]);

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -51,10 +52,12 @@ pub struct Part {
 #[non_exhaustive]
 pub enum PartError {
     /// The process could not be started.
-    #[error("cannot start {name}")]
+    #[error("cannot start {name} with {}", program.display())]
     Spawn {
         /// The part.
         name: String,
+        /// What was to run.
+        program: PathBuf,
         /// What the system said.
         #[source]
         source: std::io::Error,
@@ -95,13 +98,12 @@ impl Ready {
 }
 
 impl Part {
-    /// Starts this program with `args` and waits for its ready line.
+    /// Starts `program` (a `far-mesh`) with `args` and waits for its ready line.
     ///
     /// # Errors
     /// [`PartError`] when it cannot be started, ends early or is silent for longer than `patience`.
-    pub async fn start(name: &str, args: Vec<OsString>, patience: Duration) -> Result<Self, PartError> {
-        let spawn = |source| PartError::Spawn { name: name.into(), source };
-        let program = std::env::current_exe().map_err(spawn)?;
+    pub async fn start(program: &Path, name: &str, args: Vec<OsString>, patience: Duration) -> Result<Self, PartError> {
+        let spawn = |source| PartError::Spawn { name: name.into(), program: program.into(), source };
         let mut child = Command::new(program)
             .args(args)
             .args(["--json", "--until-stdin-closes"])
@@ -138,6 +140,11 @@ impl Part {
         self.child.id()
     }
 
+    /// Takes a part out of the process's hands, as a crash would: kill -9, without a goodbye.
+    pub async fn kill(&mut self) {
+        let _ = self.child.kill().await;
+    }
+
     /// Asks the part to end and waits; kills it when it takes longer than `patience`.
     pub async fn stop(mut self, patience: Duration) -> Option<ExitStatus> {
         drop(self.child.stdin.take());
@@ -156,12 +163,15 @@ impl Part {
     }
 }
 
-/// Copies a part's log to ours and keeps its end.
+/// Keeps the end of a part's log; shows all of it to whoever asked for logs.
 async fn tail(log: impl AsyncRead + Unpin) -> String {
+    let shown = std::env::var_os("FAR_MESH_LOG").is_some();
     let mut lines = BufReader::new(log).lines();
     let mut kept = String::new();
     while let Ok(Some(line)) = lines.next_line().await {
-        eprintln!("{line}");
+        if shown {
+            eprintln!("{line}");
+        }
         kept.push_str(&line);
         kept.push('\n');
         if kept.len() > 2 * KEPT_LOG_BYTES {

@@ -97,7 +97,8 @@ impl Subject {
     async fn prompt(&self, session: &mut dyn HopSession, tokens: usize) -> Result<(Duration, u32), HopError> {
         let vocabulary = self.info.vocab as u32;
         let ids: Vec<u32> = (0..tokens as u32).map(|at| (at.wrapping_mul(7919) + 13) % vocabulary).collect();
-        let chunks: Vec<&[u32]> = ids.chunks(if tokens == PREFILL_TOKENS { DEFAULT_CHUNK_TOKENS } else { tokens }).collect();
+        let chunks: Vec<&[u32]> =
+            ids.chunks(if tokens == PREFILL_TOKENS { DEFAULT_CHUNK_TOKENS } else { tokens }).collect();
         let started = Instant::now();
         let (mut position, mut last) = (0, None);
         for (at, chunk) in chunks.iter().enumerate() {

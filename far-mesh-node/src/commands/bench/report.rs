@@ -61,7 +61,10 @@ impl Report {
             self.mesh.prefill_ratio,
         );
         if let Some(sessions) = &self.sessions {
-            text.push_str(&format!("{} sessions at once {:>10.1} tok/s in all\n", sessions.count, sessions.total_tokens_per_s));
+            text.push_str(&format!(
+                "{} sessions at once {:>10.1} tok/s in all\n",
+                sessions.count, sessions.total_tokens_per_s
+            ));
         }
         text.push_str(&format!(
             "\nweights {:.1} MB, peak memory {:.1} MB, reading {:.1} GB/s: at most {limit:.0} tok/s\n",

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::BenchArgs,
-    commands::{CommandError, join, print, print_json, provider::load, until_interrupted},
+    commands::{CommandError, join, own_program, print, print_json, provider::load, until_interrupted},
     config::Config,
     local::{LocalConfig, LocalMesh},
     models::{self, Model},
@@ -139,11 +139,18 @@ struct Together {
 }
 
 impl Together {
-    async fn start(model: &Model, layers: u32, providers: u32, config: &Config, dir: &Path) -> Result<Self, CommandError> {
+    async fn start(
+        model: &Model,
+        layers: u32,
+        providers: u32,
+        config: &Config,
+        dir: &Path,
+    ) -> Result<Self, CommandError> {
         let psk = dir.join("mesh.key");
         let key = identity::load_or_create_psk(&psk)?;
         let flags = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())];
         let mesh = LocalMesh::start(LocalConfig {
+            program: own_program()?,
             model: model.path.clone(),
             layers,
             providers,

@@ -32,7 +32,8 @@ pub(super) fn table(answer: &Answer) -> String {
             part.node_id, part.tokens, part.compute_ms, part.payment_far
         );
     }
-    let _ = writeln!(text, "{:54} {:>8} {:>7} {:>8} {:>12}", "cost", "", done.usage.total_tokens, "", done.cost_far);
+    let cost = format!("cost of {} generated tokens", done.usage.completion_tokens);
+    let _ = writeln!(text, "{cost:54} {:>8} {:>7} {:>8} {:>12}", "", "", "", done.cost_far);
     let _ = writeln!(
         text,
         "\nfirst token after {:.0} ms, then {:.1} tokens/s",

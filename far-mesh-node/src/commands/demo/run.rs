@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::DemoArgs,
-    commands::{CommandError, join, print, print_json, stopped, until_interrupted},
+    commands::{CommandError, join, own_program, print, print_json, stopped, until_interrupted},
     config::Config,
     local::{LocalConfig, LocalMesh, Part, Ready, stop},
     models::{self, Model},
@@ -44,15 +44,18 @@ pub async fn run(args: DemoArgs, config: Config) -> Result<(), CommandError> {
 async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMesh, Part), CommandError> {
     let progress = Progress::detect();
     let Model { path, .. } = models::resolve(&config.model, &config.data_dir, progress).await?;
-    let layers = ModelConfig::from_gguf(&gguf::File::open(&path)?).map_err(far_mesh_core::shard::PlanError::from)?.layers;
+    let layers =
+        ModelConfig::from_gguf(&gguf::File::open(&path)?).map_err(far_mesh_core::shard::PlanError::from)?.layers;
     let psk = dir.join("mesh.key");
     identity::load_or_create_psk(&psk)?;
     progress.say(&format!("starting discovery, {} providers and a coordinator", args.providers));
-    let computing: Vec<OsString> = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())]
-        .into_iter()
-        .flat_map(|(flag, value)| [OsString::from(flag), value.into()])
-        .collect();
+    let computing: Vec<OsString> =
+        [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())]
+            .into_iter()
+            .flat_map(|(flag, value)| [OsString::from(flag), value.into()])
+            .collect();
     let mesh = LocalMesh::start(LocalConfig {
+        program: own_program()?,
         model: path,
         layers,
         providers: args.providers.into(),
