@@ -1,5 +1,6 @@
 //! What the tests of shards share: a shard of a model, a chain of hops, and steps through them.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{path::PathBuf, sync::Arc};
 
