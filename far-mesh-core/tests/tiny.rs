@@ -227,7 +227,7 @@ fn what_cannot_be_loaded_is_said() {
     let error = fails(Config { span: Some(span(2, 7)), ..good.clone() }).to_string();
     assert!(error.contains("2..7") && error.contains("0..6"), "{error}");
     let missing = dir.path().join("absent.gguf");
-    assert!(fails(Config { model: missing, ..good.clone() }).to_string().contains("absent.gguf"));
+    assert!(fails(Config { model: missing, ..good }).to_string().contains("absent.gguf"));
     assert!(fails(Config { model: dir.path().into(), ..good }).to_string().contains("not a regular file"));
 }
 

@@ -284,3 +284,46 @@ impl Entries<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::{GgufWriter, TinyLlama};
+
+    fn check(writer: GgufWriter) -> Result<ModelConfig, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        std::fs::write(&path, writer.finish().0).unwrap();
+        ModelConfig::from_gguf(&gguf::File::open(&path).unwrap())
+    }
+
+    #[test]
+    fn a_model_is_described_by_its_metadata() {
+        let config = check(TinyLlama::default().writer()).unwrap();
+        assert_eq!(config.attention, AttentionShape { heads: 4, kv_heads: 2, head_dim: 16 });
+        assert_eq!((config.layers, config.hidden, config.feed_forward, config.vocabulary), (6, 64, 96, 80));
+        assert_eq!((config.tied_head, config.context_tokens, config.all_layers().len()), (true, 256, 6));
+        let untied = TinyLlama { output: Some(crate::kernel::Format::Q8_0), ..TinyLlama::default() };
+        assert!(!check(untied.writer()).unwrap().tied_head);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        let tiny = TinyLlama::default;
+        let says = |writer, words: &[&str]| {
+            let error = check(writer).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        };
+        says(GgufWriter::default().text("general.architecture", "mamba"), &["mamba", "llama"]);
+        says(GgufWriter::default(), &["general.architecture"]);
+        says(GgufWriter::default().u32("general.architecture", 3), &["general.architecture", "unsigned integer"]);
+        says(tiny().writer().text("llama.rope.scaling.type", "yarn"), &["yarn"]);
+        says(tiny().writer().u32("llama.expert_count", 8), &["expert_count"]);
+        says(tiny().writer().tensor("rope_freqs.weight", &[8], 0, vec![0; 32]), &["rope_freqs.weight"]);
+        says(TinyLlama { layers: 0, ..tiny() }.writer(), &["block_count", "is 0"]);
+        says(TinyLlama { kv_heads: 3, ..tiny() }.writer(), &["head_count_kv", "is 3", "4 heads"]);
+        says(TinyLlama { context_tokens: 0, ..tiny() }.writer(), &["context_length", "is 0"]);
+        says(tiny().writer().u32("llama.attention.key_length", 32), &["rope.dimension_count", "16", "32"]);
+        says(tiny().writer().u32("llama.attention.value_length", 8), &["value_length", "8", "16"]);
+    }
+}
