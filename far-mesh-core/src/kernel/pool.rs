@@ -54,6 +54,10 @@ struct Shared {
     /// Set while a thread is inside [`Pool::run`].
     busy: AtomicBool,
     stop: AtomicBool,
+    /// Set while no step is running: who waits need not spin.
+    resting: AtomicBool,
+    /// How often sleepers were roused for a step to come.
+    rouses: AtomicU64,
     sleepers: Box<[Sleeper]>,
     /// The calling thread when it has gone to sleep.
     waiting: AtomicBool,
@@ -95,6 +99,8 @@ impl Pool {
             call: AtomicPtr::default(),
             busy: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            resting: AtomicBool::new(false),
+            rouses: AtomicU64::new(0),
             sleepers: (0..wanted).map(|_| Sleeper::default()).collect(),
             waiting: AtomicBool::new(false),
             caller: Mutex::new(None),
@@ -123,6 +129,19 @@ impl Pool {
     /// The pool installed on this thread.
     pub fn installed() -> Option<Self> {
         INSTALLED.with_borrow(Clone::clone)
+    }
+
+    /// A step is coming: the threads wake while it is being prepared. Until [`Pool::rest`] they spin for its operations.
+    pub fn rouse(&self) {
+        let shared = &*self.owner.shared;
+        shared.resting.store(false, SeqCst);
+        shared.rouses.fetch_add(1, SeqCst);
+        shared.wake();
+    }
+
+    /// The step is over: the threads sleep at once, for the machine may have other work.
+    pub fn rest(&self) {
+        self.owner.shared.resting.store(true, SeqCst);
     }
 
     /// Calls `body` once with each number below `tasks`, on any thread and in any order, and returns when all are done.
@@ -259,16 +278,21 @@ impl Shared {
         let mut seen = 0;
         let called = |seen: u64| self.stop.load(SeqCst) || self.open.load(SeqCst) >> TASK_BITS != seen;
         loop {
-            if !spin_until(|| called(seen)) {
+            spin_until(|| called(seen) || self.resting.load(Relaxed));
+            if !called(seen) {
+                let roused = self.rouses.load(SeqCst);
                 loop {
                     // Said anew each time: a late wake for a job already done takes it back.
                     sleeper.asleep.store(true, SeqCst);
-                    if called(seen) {
+                    if called(seen) || self.rouses.load(SeqCst) != roused {
                         break;
                     }
                     thread::park();
                 }
                 sleeper.asleep.store(false, SeqCst);
+                if !called(seen) {
+                    continue;
+                }
             }
             if self.stop.load(SeqCst) {
                 return;

@@ -23,7 +23,10 @@ use super::{
     queue::{LogitsJob, Queue, StepJob, Work},
     seat::Seat,
 };
-use crate::hop::{Done, HopError};
+use crate::{
+    hop::{Done, HopError},
+    kernel::Pool,
+};
 
 /// Commands on their way to the worker. Senders wait when it is full.
 pub(super) const COMMANDS: usize = 64;
@@ -43,11 +46,14 @@ pub(super) enum Command {
 /// Serves commands until [`Command::Stop`] or until all senders are gone; with `abandon` set it ends after the forward
 /// that is running.
 pub(super) fn run(engine: &mut dyn Engine, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
+    let pool = Pool::installed();
     let mut queue = Queue::default();
     let mut stopping = false;
     while !abandon.load(Ordering::Acquire) {
         if !stopping && queue.waiting() == 0 {
+            pool.iter().for_each(Pool::rest);
             stopping = admit(&mut queue, commands.blocking_recv());
+            pool.iter().for_each(Pool::rouse);
         }
         while !stopping && queue.waiting() < MAX_WAITING {
             match commands.try_recv() {
