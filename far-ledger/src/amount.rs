@@ -88,6 +88,11 @@ impl Amount {
         Ok(Self(nano))
     }
 
+    /// The amount of `nano` nano-FAR, up to 4.294967295 FAR: for constants.
+    pub const fn from_nano_u32(nano: u32) -> Self {
+        Self(nano as i64)
+    }
+
     /// The amount in nano-FAR, never negative.
     pub const fn nano(self) -> i64 {
         self.0

@@ -1,9 +1,10 @@
 //! `far-mesh coordinator`.
 
 use clap::Args;
+use far_ledger::cost::Price;
 
 use super::MeshArgs;
-use crate::config::{Flags, HeadPlace, Precision, Price};
+use crate::config::{Flags, Precision, parse_money};
 
 /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
 ///
@@ -23,16 +24,12 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
 
-    /// Where the head runs; at the coordinator, so that sampling stays in trusted hands
-    #[arg(long, value_name = "PLACE", default_value_t, hide = true)]
-    pub head: HeadPlace,
-
     /// packed or exact arithmetic of the head [default: packed]
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
     /// What a generated token costs, in FAR [env: PRICE_PER_TOKEN_FAR] [default: 0.0001]
-    #[arg(long, value_name = "FAR")]
+    #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>)]
     pub price: Option<Price>,
 
     /// Flags of every node.
@@ -55,7 +52,7 @@ mod tests {
 
     #[test]
     fn all_flags() {
-        let line = "far-mesh coordinator --model m --head coordinator --price 0.5 --bootstrap /ip4/127.0.0.1/tcp/1 \
+        let line = "far-mesh coordinator --model m --price 0.5 --bootstrap /ip4/127.0.0.1/tcp/1 \
                     --bootstrap /ip4/127.0.0.1/tcp/2 --listen /ip4/127.0.0.1/tcp/0 --http [::1]:0 --psk k --threads 3 --json";
         let Command::Coordinator(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!()
@@ -63,7 +60,7 @@ mod tests {
         let flags = args.flags();
         assert_eq!((flags.bootstrap.len(), flags.listen.len()), (2, 1));
         assert_eq!(flags.http.unwrap().to_string(), "[::1]:0");
-        assert_eq!(flags.price.unwrap().nano(), 500_000_000);
+        assert_eq!(flags.price.unwrap().per_token().nano(), 500_000_000);
         assert_eq!(flags.psk, Some("k".into()));
         assert!(args.mesh.json);
     }

@@ -1,9 +1,10 @@
 //! `far-mesh provider`.
 
 use clap::{Args, Subcommand};
+use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
-use crate::config::{ByteSize, Device, Flags, Layers, Precision, Price, Wallet, parse_region};
+use crate::config::{ByteSize, Device, Flags, Layers, Precision, parse_money, parse_region};
 
 /// Serve layers of a model.
 #[derive(Clone, Debug, Args)]
@@ -29,7 +30,7 @@ pub enum ProviderCommand {
 Examples:
   far-mesh provider run --bootstrap /ip4/192.0.2.7/tcp/31337     as many layers as fit, where they are needed most
   far-mesh provider run --layers 0..10 --threads 4
-  far-mesh provider run --wallet 0x5290...9ee7 --price 0.0001 --region eu-central --max-memory 6GiB")]
+  far-mesh provider run --wallet 0x5290...9EE7 --price 0.0001 --region eu-central --max-memory 6GiB")]
 pub struct ProviderRunArgs {
     /// Model to serve by name or path [default: smollm2-135m-instruct]
     #[arg(long, value_name = "NAME|PATH")]
@@ -53,11 +54,11 @@ pub struct ProviderRunArgs {
     pub max_memory: Option<ByteSize>,
 
     /// Ethereum address that is paid; without one the node works unpaid
-    #[arg(long, value_name = "0x...", help_heading = "Pay")]
-    pub wallet: Option<Wallet>,
+    #[arg(long, value_name = "0x...", value_parser = parse_money::<WalletAddress>, help_heading = "Pay")]
+    pub wallet: Option<WalletAddress>,
 
     /// Price of a token that passes all layers, in FAR; a span asks its share [default: 0.0001]
-    #[arg(long, value_name = "FAR", help_heading = "Pay")]
+    #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>, help_heading = "Pay")]
     pub price: Option<Price>,
 
     /// Where the node stands, such as eu-central; routes prefer near nodes [default: not advertised]
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    const WALLET: &str = "0x52908400098527886e0f7030069857d2e4169ee7";
+    const WALLET: &str = "0x52908400098527886E0F7030069857D2E4169EE7";
 
     fn parse(line: &str) -> Result<ProviderRunArgs, clap::Error> {
         match Cli::try_parse_from(["far-mesh", "provider", "run"].into_iter().chain(line.split_whitespace()))?.command {
@@ -122,7 +123,7 @@ mod tests {
             ("--layers 10", "0..10"),
             ("--layers 5..5", "A..B"),
             ("--device tpu", "auto or cpu"),
-            ("--wallet 0x12", "40 digits"),
+            ("--wallet 0x12", "40 hexadecimal digits"),
             ("--max-memory lots", "6GiB"),
         ] {
             let err = parse(line).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use far_ledger::{Amount, SqliteStore, Store, cost::Price};
+use far_ledger::{SqliteStore, Store};
 use far_mesh_core::{
     coordinator::{self, Coordinator},
     task::Tasks,
@@ -30,8 +30,7 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     let remedy = "nothing was served; run this again";
     let (node, coordinator) = until_interrupted(remedy, start(&config)).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);
-    let per_token = Amount::from_nano(config.price_per_token.nano()).map_err(|_| CommandError::Aborted)?;
-    let meter = Meter::new(Arc::clone(&store), Price::new(per_token), node.id());
+    let meter = Meter::new(Arc::clone(&store), config.price_per_token, node.id());
     let (listener, http) = join::listen_http(&config).await?;
     let tasks = Tasks::new();
     tasks.spawn(keep_nodes(Arc::clone(&coordinator), Arc::clone(&store)));

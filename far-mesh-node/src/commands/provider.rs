@@ -88,7 +88,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
     tracing::info!(%span, packed_bytes = info.packed_bytes, arena_bytes = info.arena_bytes, "loaded");
     let terms = Terms {
         model_name: name,
-        wallet: config.wallet.map(|wallet| Wallet(wallet.bytes())),
+        wallet: config.wallet.map(|wallet| Wallet(*wallet.as_bytes())),
         price_nano_far: price_of(config, span, info.layers),
         region: config.region.clone().unwrap_or_default(),
         device: format!("cpu, {} threads", config.threads),
@@ -124,7 +124,7 @@ fn state(node: &Node, provider: Option<&Provider>) -> serde_json::Value {
 
 /// The price of a span: its share of what all layers cost, rounded up.
 fn price_of(config: &Config, span: Span, layers: u32) -> u64 {
-    let whole = u128::try_from(config.price_per_token.nano()).unwrap_or(0);
+    let whole = u128::from(config.price_per_token.per_token().nano().unsigned_abs());
     u64::try_from((whole * u128::from(span.len())).div_ceil(u128::from(layers.max(1)))).unwrap_or(u64::MAX)
 }
 

@@ -36,15 +36,6 @@ pub enum Device {
     Cpu,
 }
 
-/// Where the final norm and the output matrix run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HeadPlace {
-    /// At the coordinator, so that sampling stays in trusted hands.
-    #[default]
-    Coordinator,
-}
-
 /// The layers a provider serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layers {
@@ -75,7 +66,6 @@ macro_rules! words {
 }
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
 words!(Device, "auto or cpu", Auto = "auto", Cpu = "cpu");
-words!(HeadPlace, "coordinator", Coordinator = "coordinator");
 
 impl fmt::Display for Layers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

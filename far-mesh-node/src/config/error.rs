@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use far_ledger::{amount::ParseAmountError, wallet::ParseWalletError};
+
 use super::entry::Origin;
 
 /// Why the settings are not usable.
@@ -178,6 +180,29 @@ pub enum ValueError {
         /// Most characters.
         most: usize,
     },
+}
+
+impl From<ParseAmountError> for ValueError {
+    fn from(error: ParseAmountError) -> Self {
+        let reason = match error {
+            ParseAmountError::Empty => "it is empty",
+            ParseAmountError::TooFine { .. } => "it has more than 9 decimals",
+            ParseAmountError::TooLarge { .. } => "it is too large",
+            _ => "it has more than digits and one decimal point",
+        };
+        Self::Price { reason }
+    }
+}
+
+impl From<ParseWalletError> for ValueError {
+    fn from(error: ParseWalletError) -> Self {
+        let reason = match error {
+            ParseWalletError::Checksum { .. } => "its checksum is wrong, so a character may be: copy it again",
+            ParseWalletError::Zero => "the zero address belongs to nobody",
+            _ => "it does not have that form",
+        };
+        Self::Wallet { reason }
+    }
 }
 
 fn meant(nearest: &Option<&'static str>) -> String {

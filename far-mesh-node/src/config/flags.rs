@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
+use far_ledger::{WalletAddress, cost::Price};
 use multiaddr::Multiaddr;
 
 use super::{
     choice::{Device, Layers, Precision},
-    price::Price,
     value::{ByteSize, HttpAddress, Threads},
-    wallet::Wallet,
 };
 
 /// Settings from flags: each that is set wins over file and environment. A list that is not empty replaces.
@@ -37,7 +36,7 @@ pub struct Flags {
     /// `--device`
     pub device: Option<Device>,
     /// `--wallet`
-    pub wallet: Option<Wallet>,
+    pub wallet: Option<WalletAddress>,
     /// `--region`
     pub region: Option<String>,
     /// `--max-memory`

@@ -29,21 +29,17 @@ mod error;
 mod file;
 mod flags;
 mod key;
-mod price;
 mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
-mod wallet;
 
-pub use choice::{Device, HeadPlace, Layers, Precision};
+pub use choice::{Device, Layers, Precision};
 pub use entry::Origin;
 pub use error::{ConfigError, ValueError};
 pub use flags::Flags;
 pub use key::{KEYS, Key, Role};
-pub use price::Price;
-pub use settings::{Config, DEFAULT_MODEL, parse_multiaddr, parse_region};
+pub use settings::{Config, DEFAULT_MODEL, DEFAULT_PRICE, parse_money, parse_multiaddr, parse_region};
 pub use sources::{FILE_NAME, Sources};
 pub use value::{ByteSize, HttpAddress, SecretUrl, Sha256, Threads};
-pub use wallet::Wallet;

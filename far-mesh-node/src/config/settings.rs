@@ -6,6 +6,7 @@ use std::{
     str::FromStr,
 };
 
+use far_ledger::{Amount, WalletAddress, cost::Price};
 use multiaddr::{Multiaddr, Protocol};
 
 use super::{
@@ -14,14 +15,15 @@ use super::{
     error::{ConfigError, ValueError},
     flags::Flags,
     key::Role,
-    price::Price,
     sources::Sources,
     value::{ByteSize, HttpAddress, SecretUrl, Threads},
-    wallet::Wallet,
 };
 
 /// The model where nobody names one: small enough for any machine.
 pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
+
+/// 0.0001 FAR, the price of a token where nobody set one.
+pub const DEFAULT_PRICE: Price = Price::new(Amount::from_nano_u32(100_000));
 
 /// Longest name of a region: an advert has little room.
 const MAX_REGION_CHARS: usize = 32;
@@ -58,7 +60,7 @@ pub struct Config {
     /// Device a provider computes on.
     pub device: Device,
     /// Who is paid.
-    pub wallet: Option<Wallet>,
+    pub wallet: Option<WalletAddress>,
     /// Where the node stands.
     pub region: Option<String>,
     /// Most memory for weights and caches.
@@ -95,10 +97,10 @@ impl Config {
                 .one("model", |text| bounded(text, MAX_MODEL_CHARS))?
                 .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             precision: reader.parsed("precision")?.unwrap_or_default(),
-            price_per_token: reader.parsed("price_per_token_far")?.unwrap_or(Price::DEFAULT_PER_TOKEN),
+            price_per_token: reader.one("price_per_token_far", parse_money)?.unwrap_or(DEFAULT_PRICE),
             layers: reader.parsed("layers")?.unwrap_or_default(),
             device: reader.parsed("device")?.unwrap_or_default(),
-            wallet: reader.parsed("wallet")?,
+            wallet: reader.one("wallet", parse_money)?,
             region: reader.one("region", parse_region)?,
             max_memory: reader.parsed("max_memory")?,
             postgres_url: reader.one("postgres_url", |text| {
@@ -232,6 +234,14 @@ fn refused(entry: &Entry, text: &str, problem: ValueError) -> ConfigError {
 /// [`ValueError::Multiaddr`] with what the parser said and an example.
 pub fn parse_multiaddr(text: &str) -> Result<Multiaddr, ValueError> {
     text.parse().map_err(|err: multiaddr::Error| ValueError::Multiaddr { reason: err.to_string() })
+}
+
+/// A price or the address of a wallet.
+///
+/// # Errors
+/// [`ValueError::Price`] or [`ValueError::Wallet`] with what is wrong.
+pub fn parse_money<T: FromStr<Err: Into<ValueError>>>(text: &str) -> Result<T, ValueError> {
+    text.parse().map_err(Into::into)
 }
 
 fn bounded(text: &str, most: usize) -> Result<String, ValueError> {

@@ -53,7 +53,7 @@ fn defaults_are_those_of_the_role() {
     }
     let config = load(Role::Provider, &sources).unwrap();
     assert_eq!(config.data_dir, std::path::Path::new("/home/someone/.local/share/far-mesh"));
-    assert_eq!(config.price_per_token, Price::DEFAULT_PER_TOKEN);
+    assert_eq!(config.price_per_token, DEFAULT_PRICE);
     assert_eq!((config.model.as_str(), config.layers), (DEFAULT_MODEL, Layers::Auto));
 }
 
@@ -68,7 +68,10 @@ fn a_whole_file() {
     let config = load(Role::Provider, &sources).unwrap();
     assert_eq!(config.data_dir, dir.path().join("data"));
     assert_eq!(config.psk, Some("/home/someone/mesh.key".into()));
-    assert_eq!((config.threads.get().get(), config.price_per_token.nano(), config.bootstrap.len()), (2, 1, 2));
+    assert_eq!(
+        (config.threads.get().get(), config.price_per_token.per_token().nano(), config.bootstrap.len()),
+        (2, 1, 2)
+    );
     assert_eq!(config.max_memory, Some(ByteSize(6 << 30)));
     assert_eq!(config.listen.len(), 1, "a private mesh has no QUIC");
     assert_eq!(config.postgres_url, None);
@@ -89,7 +92,11 @@ fn a_wrong_file_is_refused_with_line_value_and_remedy() {
         ("http = ['a:1']", &["http is an array", "a string or a number"]),
         ("listen = [1]", &["listen is an integer", "an array of strings"]),
         ("listen = ['0.0.0.0:1']", &["far-mesh.toml:1", "0.0.0.0:1", "/ip4/"]),
-        ("price_per_token_far = -0.1", &["price_per_token_far = \"-0.1\"", "not negative"]),
+        ("price_per_token_far = -0.1", &["price_per_token_far = \"-0.1\"", "digits and one decimal point"]),
+        ("price_per_token_far = 0.0000000001", &["9 decimals"]),
+        ("[provider]\nwallet = '0x1234'", &["far-mesh.toml:2", "40 hexadecimal digits"]),
+        ("wallet = '0x5aaEb6053F3E94C9b9A09f33669435E7Ef1BeAed'", &["checksum", "copy it again"]),
+        ("wallet = '0x0000000000000000000000000000000000000000'", &["zero address"]),
         ("a = 1\nb", &["far-mesh.toml:2:", "not valid TOML"]),
         ("psk = 'k'\nlisten = '/ip4/0.0.0.0/udp/1/quic-v1'", &["far-mesh.toml:2", "quic-v1", "far-mesh.toml:1", "tcp"]),
     ] {
