@@ -20,7 +20,7 @@ use super::{
     error::ApiError,
     live::{self, Live, Priced, Settled},
     mesh,
-    params::{Params, conversation},
+    params::{conversation, params},
     sse,
 };
 
@@ -63,19 +63,7 @@ async fn run(
     prompt: Prompt,
     prompt_field: &'static str,
 ) -> Result<Response, ApiError> {
-    let params = Params {
-        max_tokens: request.max_tokens,
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        repetition_penalty: request.repetition_penalty,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        seed: request.seed,
-        stop: request.stop,
-    };
-    let checked = params.check()?;
+    let checked = params!(request, max_tokens: request.max_tokens).check()?;
     let model = mesh::find(&app, request.model.as_deref()).await?;
     let call = GenerateCall {
         model: model.hash,

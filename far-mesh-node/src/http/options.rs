@@ -45,11 +45,5 @@ pub(super) const MAX_CHOICES: i64 = 8;
 pub(super) const MAX_PROMPTS: usize = 16;
 /// Sessions of one request: prompts times choices.
 pub(super) const MAX_SESSIONS_PER_REQUEST: usize = 32;
-/// Texts in `stop`: OpenAI takes 4, other servers more.
-pub(super) const MAX_STOPS: usize = 16;
-/// Bytes of one text in `stop`: the detokenizer holds back as many.
-pub(super) const MAX_STOP_BYTES: usize = 256;
-/// Messages of a conversation.
-pub(super) const MAX_MESSAGES: usize = 2048;
 /// Events of a session that wait for its client: a second of fast output.
 pub(super) const EVENTS_AHEAD: usize = 256;

@@ -1,12 +1,14 @@
 //! The parameters that all generating routes share, checked against their ranges.
 
 use far_mesh_client::schema::{Content, Message, Stop};
-use far_mesh_core::session::Sampling;
+use far_mesh_core::{
+    session::{MAX_STOP_BYTES, MAX_STOPS, Sampling},
+    token::MAX_MESSAGES,
+};
 
 use super::{
     engine::{ChatMessage, Role},
     error::ApiError,
-    options::{MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS},
 };
 
 /// Parameters as they came.
@@ -23,6 +25,25 @@ pub(super) struct Params {
     pub(super) seed: Option<i64>,
     pub(super) stop: Option<Stop>,
 }
+
+/// The [`Params`] of a request: each route's type has the fields itself, so that an error can name the place of one.
+macro_rules! params {
+    ($request:ident, max_tokens: $max_tokens:expr) => {
+        $crate::http::params::Params {
+            max_tokens: $max_tokens,
+            temperature: $request.temperature,
+            top_p: $request.top_p,
+            top_k: $request.top_k,
+            min_p: $request.min_p,
+            repetition_penalty: $request.repetition_penalty,
+            frequency_penalty: $request.frequency_penalty,
+            presence_penalty: $request.presence_penalty,
+            seed: $request.seed,
+            stop: $request.stop,
+        }
+    };
+}
+pub(super) use params;
 
 /// Parameters within their ranges.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use super::{
         error::ApiError,
         mesh,
         options::MAX_CHOICES,
-        params::{Params, conversation, integer},
+        params::{conversation, integer, params},
     },
     answer::{self, Plan, Shape, StreamOptions},
     logprobs::{self, Entry},
@@ -68,19 +68,7 @@ pub(in crate::http) async fn chat(
     let messages =
         request.messages.ok_or_else(|| ApiError::field("missing_field", "messages", "messages is missing"))?;
     let prompt = Prompt::Chat(conversation(messages)?);
-    let checked = Params {
-        max_tokens: request.max_completion_tokens.or(request.max_tokens),
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        repetition_penalty: request.repetition_penalty,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        seed: request.seed,
-        stop: request.stop,
-    }
-    .check()?;
+    let checked = params!(request, max_tokens: request.max_completion_tokens.or(request.max_tokens)).check()?;
     let choices: usize = integer("n", request.n.unwrap_or(1), 1, MAX_CHOICES)?;
     let top: Option<u8> =
         request.top_logprobs.map(|top| integer("top_logprobs", top, 0, MAX_TOP_LOGPROBS)).transpose()?;

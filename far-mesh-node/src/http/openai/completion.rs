@@ -15,7 +15,7 @@ use super::{
         error::ApiError,
         mesh,
         options::{MAX_CHOICES, MAX_PROMPTS, MAX_SESSIONS_PER_REQUEST},
-        params::{Params, integer},
+        params::{integer, params},
     },
     answer::{self, Plan, Shape, StreamOptions},
     chat::{choices_of, refuse_unsupported},
@@ -90,19 +90,7 @@ pub(in crate::http) async fn completion(
     if prompts.is_empty() || prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(ids) if ids.is_empty())) {
         return Err(ApiError::range("prompt", "the prompt has no tokens"));
     }
-    let checked = Params {
-        max_tokens: request.max_tokens,
-        temperature: request.temperature,
-        top_p: request.top_p,
-        top_k: request.top_k,
-        min_p: request.min_p,
-        repetition_penalty: request.repetition_penalty,
-        frequency_penalty: request.frequency_penalty,
-        presence_penalty: request.presence_penalty,
-        seed: request.seed,
-        stop: request.stop,
-    }
-    .check()?;
+    let checked = params!(request, max_tokens: request.max_tokens).check()?;
     let choices: usize = integer("n", request.n.unwrap_or(1), 1, MAX_CHOICES)?;
     if request.best_of.is_some_and(|best_of| best_of != request.n.unwrap_or(1)) {
         return Err(ApiError::field("unsupported_parameter", "best_of", "best_of is not supported: leave it out"));
