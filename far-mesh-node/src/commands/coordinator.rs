@@ -8,7 +8,7 @@ use far_mesh_core::{
     task::Tasks,
 };
 
-use super::{CommandError, join, stopped, until_interrupted};
+use super::{CommandError, finish, join, stopped, until_interrupted};
 use crate::{
     cli::CoordinatorArgs,
     config::Config,
@@ -40,16 +40,13 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     join::announce(&join::ready("coordinator", &node, &http), args.mesh.json)?;
     stopped(args.mesh.until_stdin_closes).await?;
     tracing::info!("finishing live streams; press ctrl-C again to end at once");
-    let finish = async {
+    finish(async {
         tasks.shutdown().await;
         coordinator.shutdown().await;
         store.close().await;
         node.shutdown().await;
-    };
-    tokio::select! {
-        () = finish => Ok(()),
-        again = stopped(false) => again,
-    }
+    })
+    .await
 }
 
 async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordinator>), CommandError> {

@@ -3,7 +3,7 @@
 use far_mesh_core::{peer::identity, task::Tasks};
 use serde_json::json;
 
-use super::{CommandError, join, stopped};
+use super::{CommandError, finish, join, stopped};
 use crate::{cli::DiscoveryArgs, config::Config, health};
 
 /// Runs a node that others bootstrap from, until it is asked to end. A key file of a private mesh that does not exist is
@@ -22,7 +22,9 @@ pub async fn run(args: DiscoveryArgs, config: Config) -> Result<(), CommandError
     }));
     join::announce(&join::ready("discovery", &node, &http), args.mesh.json)?;
     stopped(args.mesh.until_stdin_closes).await?;
-    tasks.shutdown().await;
-    node.shutdown().await;
-    Ok(())
+    finish(async {
+        tasks.shutdown().await;
+        node.shutdown().await;
+    })
+    .await
 }

@@ -6,7 +6,7 @@ use far_ledger::store::OpenError;
 use far_mesh_core::{
     coordinator,
     hop::HopError,
-    model::gguf::GgufError,
+    model::{self, gguf::GgufError},
     peer::{BootstrapError, SpawnError, identity::KeyError},
     provider,
     shard::{LoadError, PlanError},
@@ -91,6 +91,9 @@ pub enum CommandError {
     /// The model's header is not usable.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// The model is not one that is run here.
+    #[error(transparent)]
+    Model(#[from] model::ConfigError),
     /// No span fits.
     #[error(transparent)]
     Plan(#[from] PlanError),

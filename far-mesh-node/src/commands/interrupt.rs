@@ -22,7 +22,7 @@ pub async fn until_interrupted<T>(
 }
 
 #[cfg(unix)]
-async fn signalled() -> std::io::Result<()> {
+async fn signalled() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -32,8 +32,19 @@ async fn signalled() -> std::io::Result<()> {
 }
 
 #[cfg(not(unix))]
-async fn signalled() -> std::io::Result<()> {
+async fn signalled() -> io::Result<()> {
     tokio::signal::ctrl_c().await
+}
+
+/// Runs the end of a command, unless it is asked to end once more meanwhile: then it ends at once.
+///
+/// # Errors
+/// [`CommandError::Runtime`] when signals cannot be heard.
+pub async fn finish(end: impl Future<Output = ()>) -> Result<(), CommandError> {
+    tokio::select! {
+        () = end => Ok(()),
+        again = stopped(false) => again,
+    }
 }
 
 /// Waits for ctrl-C or SIGTERM; with `stdin_too`, also for standard input to close.

@@ -1,10 +1,6 @@
 //! What every node does before it serves: its key, its folder, its place in the mesh.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use far_mesh_core::peer::{self, Node, PreSharedKey, identity};
 use tokio::net::TcpListener;
@@ -64,9 +60,4 @@ pub(super) fn announce(ready: &Ready, json: bool) -> Result<(), CommandError> {
         tracing::info!("listening on {addr}");
     }
     Ok(())
-}
-
-/// This program, to start parts of a local mesh with.
-pub(super) fn own_program() -> Result<PathBuf, CommandError> {
-    std::env::current_exe().map_err(CommandError::Program)
 }

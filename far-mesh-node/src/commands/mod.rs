@@ -9,9 +9,10 @@ mod interrupt;
 mod join;
 pub mod models;
 mod output;
+mod parts;
 pub mod provider;
+mod shard;
 
 pub use error::{CommandError, USAGE};
-pub use interrupt::{stopped, until_interrupted};
-use join::own_program;
+pub use interrupt::{finish, stopped, until_interrupted};
 pub use output::{print, print_json};

@@ -4,16 +4,16 @@ use std::fs;
 
 use far_mesh_core::{
     id::Span,
-    model::{self, gguf},
+    model::{ModelConfig, gguf},
     peer::{Node, Wallet},
     provider::{Provider, Terms},
     route::Coverage,
-    shard::{self, PlanError, Shard, plan_span},
+    shard::{self, plan_span},
     task::Tasks,
 };
 use serde_json::json;
 
-use super::{CommandError, join, stopped, until_interrupted};
+use super::{CommandError, finish, join, shard::load, stopped, until_interrupted};
 use crate::{
     cli::ProviderRunArgs,
     config::{Config, Layers},
@@ -45,17 +45,14 @@ pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandErr
     join::announce(&join::ready("provider", &node, &http), args.mesh.json)?;
     stopped(args.mesh.until_stdin_closes).await?;
     tracing::info!("finishing live sessions; press ctrl-C again to end at once");
-    let finish = async {
+    finish(async {
         tasks.shutdown().await;
         if let Some(provider) = std::sync::Arc::into_inner(provider) {
             provider.shutdown().await;
         }
         node.shutdown().await;
-    };
-    tokio::select! {
-        () = finish => Ok(()),
-        again = stopped(false) => again,
-    }
+    })
+    .await
 }
 
 async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
@@ -65,10 +62,10 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         Layers::Span(span) => span,
         Layers::Auto => {
             let file = gguf::File::open(&path)?;
-            let layers = model::ModelConfig::from_gguf(&file).map_err(PlanError::from)?.layers;
+            let all = ModelConfig::from_gguf(&file)?.all_layers();
             let fits = plan_span(&file, memory(config), ARENA_TOKENS)?;
             let adverts = node.adverts(hash).await.unwrap_or_default();
-            let span = neediest(layers, fits.len(), adverts.iter().map(|advert| advert.shard.span));
+            let span = neediest(all, fits, adverts.iter().map(|advert| advert.shard.span));
             tracing::info!(%span, "the widest span that fits, where the fewest nodes serve");
             span
         }
@@ -98,18 +95,6 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
     Ok((node, provider))
 }
 
-/// Loads a shard where blocking is allowed.
-pub(super) async fn load(config: shard::Config, label: &str) -> Result<Shard, CommandError> {
-    let meter = Progress::detect().begin(label, None);
-    let loading = tokio::task::spawn_blocking(move || {
-        Shard::load(config, &mut |done, total| {
-            meter.set_total(total);
-            meter.set(done);
-        })
-    });
-    Ok(loading.await.map_err(|_| CommandError::Aborted)??)
-}
-
 fn state(node: &Node, provider: Option<&Provider>) -> serde_json::Value {
     json!({
         "ok": provider.is_some(),
@@ -128,15 +113,16 @@ fn price_of(config: &Config, span: Span, layers: u32) -> u64 {
     u64::try_from((whole * u128::from(span.len())).div_ceil(u128::from(layers.max(1)))).unwrap_or(u64::MAX)
 }
 
-/// The first of the spans of `len` layers whose layers are served by the fewest nodes.
-fn neediest(layers: u32, len: u32, served: impl Iterator<Item = Span>) -> Span {
-    let coverage = Coverage::of(layers, served);
-    let counts = coverage.counts();
-    let starts = 0..=layers.saturating_sub(len);
-    let served_in =
-        |start: &u32| counts.iter().skip(*start as usize).take(len as usize).map(|n| u64::from(*n)).sum::<u64>();
-    let start = starts.min_by_key(served_in).unwrap_or(0);
-    Span::new(start, start + len).unwrap_or_else(|_| unreachable!("a planned span has layers"))
+/// The first of the spans as long as `fits`, which begins at 0, whose layers are served by the fewest nodes.
+fn neediest(all: Span, fits: Span, served: impl Iterator<Item = Span>) -> Span {
+    let coverage = Coverage::of(all.len(), served);
+    let served_in = |span: &Span| {
+        let counts = coverage.counts().get(span.start() as usize..span.end() as usize);
+        counts.into_iter().flatten().map(|count| u64::from(*count)).sum::<u64>()
+    };
+    let spans =
+        (0..=all.len().saturating_sub(fits.len())).filter_map(|start| Span::new(start, start + fits.len()).ok());
+    spans.min_by_key(served_in).unwrap_or(fits)
 }
 
 fn memory(config: &Config) -> u64 {
@@ -158,8 +144,9 @@ mod tests {
     #[test]
     fn a_node_goes_where_the_fewest_serve() {
         let span = |text: &str| text.parse::<Span>().unwrap();
-        let check = |len, served: &[&str], want: &str| {
-            assert_eq!(neediest(30, len, served.iter().map(|s| span(s))), span(want), "{served:?}");
+        let check = |len: u32, served: &[&str], want: &str| {
+            let fits = Span::new(0, len).unwrap();
+            assert_eq!(neediest(span("0..30"), fits, served.iter().map(|s| span(s))), span(want), "{served:?}");
         };
         check(30, &[], "0..30");
         check(10, &[], "0..10");

@@ -1,11 +1,10 @@
 //! Measures in turn: one process, mesh, one process, mesh, so that a slow minute of the machine meets both.
 
-use std::{ffi::OsString, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use far_mesh_core::{
     coordinator::{self, Coordinator},
-    hop::{Head, Hop},
-    id::Span,
+    hop::{Head, Hop, HopError},
     kernel::{Pool, read_bandwidth},
     peer::{self, Keypair, Node, identity},
     shard::{self, Shard},
@@ -17,7 +16,11 @@ use super::{
 };
 use crate::{
     cli::BenchArgs,
-    commands::{CommandError, join, own_program, print, print_json, provider::load, until_interrupted},
+    commands::{
+        CommandError, parts, print, print_json,
+        shard::{all_layers, load},
+        until_interrupted,
+    },
     config::Config,
     local::{LocalConfig, LocalMesh},
     models::{self, Model},
@@ -38,9 +41,7 @@ const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`CommandError`]; whatever was started is ended before it returns.
 pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
-    join::make_folder(&config.data_dir)?;
-    let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&config.data_dir);
-    let dir = dir.map_err(|source| CommandError::Write { path: config.data_dir.clone(), source })?;
+    let dir = parts::folder(&config, "bench-")?;
     let report = until_interrupted("nothing was measured", measure(&args, &config, dir.path())).await?;
     if args.json { print_json(&report) } else { print(&report.table()) }
 }
@@ -110,13 +111,10 @@ struct Alone {
 
 impl Alone {
     async fn load(model: &Model, config: &Config) -> Result<Self, CommandError> {
-        let file = far_mesh_core::model::gguf::File::open(&model.path)?;
-        let layers = far_mesh_core::model::ModelConfig::from_gguf(&file).map_err(shard::PlanError::from)?.layers;
-        let all = Span::new(0, layers).map_err(|_| CommandError::Aborted)?;
         let shard = shard::Config {
             model: model.path.clone(),
             hash: model.hash,
-            span: Some(all),
+            span: Some(all_layers(&model.path)?),
             head: true,
             precision: config.precision.into(),
             threads: config.threads.get().get(),
@@ -124,8 +122,8 @@ impl Alone {
             isa: None,
         };
         let shard = load(shard, "loading all layers").await?;
-        let hop: Arc<dyn Hop> = shard.hop().ok_or(CommandError::Aborted)?;
-        let head: Arc<dyn Head> = shard.head().ok_or(CommandError::Aborted)?;
+        let hop: Arc<dyn Hop> = shard.hop().ok_or(HopError::Closed)?;
+        let head: Arc<dyn Head> = shard.head().ok_or(HopError::Closed)?;
         let subject = Subject { hop, head, model: model.hash, info: shard.info().clone() };
         Ok(Self { shard, subject })
     }
@@ -148,15 +146,14 @@ impl Together {
     ) -> Result<Self, CommandError> {
         let psk = dir.join("mesh.key");
         let key = identity::load_or_create_psk(&psk)?;
-        let flags = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())];
         let mesh = LocalMesh::start(LocalConfig {
-            program: own_program()?,
+            program: parts::own_program()?,
             model: model.path.clone(),
             layers,
             providers,
             dir: dir.to_owned(),
             psk,
-            provider_flags: flags.into_iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect(),
+            provider_flags: parts::computing_flags(config),
         })
         .await?;
         let mut settings = peer::Config::new(Keypair::generate_ed25519());
@@ -176,7 +173,7 @@ impl Together {
     }
 
     fn subject(&self, info: shard::Info) -> Result<Subject, CommandError> {
-        let head = self.coordinator.head().ok_or(CommandError::Aborted)?;
+        let head = self.coordinator.head().ok_or(HopError::Closed)?;
         Ok(Subject { hop: self.coordinator.route(0, 1), head, model: info.hash, info })
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn ask(
             }
         }
     }
-    Err(CommandError::Aborted)
+    Err(far_mesh_client::Error::Truncated.into())
 }
 
 /// Wraps text at words and ends each line with the running cost.

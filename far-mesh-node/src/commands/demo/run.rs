@@ -1,11 +1,8 @@
 //! Starts the parts, asks, reports, ends the parts.
 
-use std::{ffi::OsString, path::Path};
+use std::path::Path;
 
-use far_mesh_core::{
-    model::{ModelConfig, gguf},
-    peer::identity,
-};
+use far_mesh_core::peer::identity;
 
 use super::{
     answer::{Answer, Column, ask},
@@ -13,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::DemoArgs,
-    commands::{CommandError, join, own_program, print, print_json, stopped, until_interrupted},
+    commands::{CommandError, parts, print, print_json, shard::all_layers, stopped, until_interrupted},
     config::Config,
     local::{LocalConfig, LocalMesh, Part, Ready, stop},
     models::{self, Model},
@@ -26,9 +23,7 @@ use crate::{
 /// [`CommandError`]; whatever was started is ended before it returns.
 pub async fn run(args: DemoArgs, config: Config) -> Result<(), CommandError> {
     let remedy = "every part of the demo has ended";
-    join::make_folder(&config.data_dir)?;
-    let dir = tempfile::Builder::new().prefix("demo-").tempdir_in(&config.data_dir);
-    let dir = dir.map_err(|source| CommandError::Write { path: config.data_dir.clone(), source })?;
+    let dir = parts::folder(&config, "demo-")?;
     let (mesh, coordinator) = until_interrupted(remedy, start(&args, &config, dir.path())).await?;
     let http = coordinator.ready.http.clone().unwrap_or_default();
     let shown = until_interrupted(remedy, show(&args, &coordinator.ready, &http)).await;
@@ -44,18 +39,13 @@ pub async fn run(args: DemoArgs, config: Config) -> Result<(), CommandError> {
 async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMesh, Part), CommandError> {
     let progress = Progress::detect();
     let Model { path, .. } = models::resolve(&config.model, &config.data_dir, progress).await?;
-    let layers =
-        ModelConfig::from_gguf(&gguf::File::open(&path)?).map_err(far_mesh_core::shard::PlanError::from)?.layers;
+    let layers = all_layers(&path)?.len();
     let psk = dir.join("mesh.key");
     identity::load_or_create_psk(&psk)?;
     progress.say(&format!("starting discovery, {} providers and a coordinator", args.providers));
-    let computing: Vec<OsString> =
-        [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())]
-            .into_iter()
-            .flat_map(|(flag, value)| [OsString::from(flag), value.into()])
-            .collect();
+    let computing = parts::computing_flags(config);
     let mesh = LocalMesh::start(LocalConfig {
-        program: own_program()?,
+        program: parts::own_program()?,
         model: path,
         layers,
         providers: args.providers.into(),
