@@ -44,7 +44,7 @@ mod node_tests;
 pub use libp2p::{Multiaddr, Stream, StreamProtocol, identity::Keypair, pnet::PreSharedKey};
 
 pub use self::{
-    advert::{Advert, AdvertError, ParseWalletError, ShardOffer, Wallet},
+    advert::{Advert, AdvertError, ShardOffer, Wallet},
     bootstrap::BootstrapFailure,
     config::Config,
     discovery::{AnnounceError, DiscoveryError, ModelListing},
