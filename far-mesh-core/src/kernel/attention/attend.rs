@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::{
     cache::{PAGE_TOKENS, PagedCache, Slab},
     rope::rotate,
+    sequences::{Spans, check, touched},
     softmax::Running,
 };
 use crate::kernel::{
@@ -93,52 +94,6 @@ pub(in crate::kernel) fn attention(
     unsafe { out.finish() }
 }
 
-/// Holds the caller to its contract: what follows relies on it.
-fn check(cache: &PagedCache, rope: &RopeTable, sequences: &[Sequence<'_>]) {
-    let mut written: Vec<u32> = Vec::new();
-    for sequence in sequences.iter().filter(|sequence| sequence.rows > 0) {
-        let end = sequence.position + sequence.rows;
-        assert!(sequence.pages.len() >= end.div_ceil(PAGE_TOKENS), "a sequence lacks pages for {end} positions");
-        let pages = &sequence.pages[..end.div_ceil(PAGE_TOKENS)];
-        assert!(pages.iter().all(|page| (*page as usize) < cache.pages()), "a page lies outside of the cache");
-        let rotations = rope.cos.len().min(rope.sin.len());
-        assert!(end * cache.shape().head_dim / 2 <= rotations, "the rotary table is too short for {end} positions");
-        written.extend(&pages[sequence.position / PAGE_TOKENS..]);
-    }
-    written.sort_unstable();
-    assert!(written.is_sorted_by(|a, b| a < b), "two places in a call write to the same page");
-}
-
-/// The sequences of a call, for finding the one that a task belongs to.
-struct Spans<'a> {
-    sequences: &'a [Sequence<'a>],
-}
-
-impl<'a> Spans<'a> {
-    fn new(sequences: &'a [Sequence<'a>]) -> Self {
-        Self { sequences }
-    }
-
-    /// Tasks (or whatever else is counted) of all sequences.
-    fn count(&self, tasks: impl Fn(&Sequence<'_>) -> usize) -> usize {
-        self.sequences.iter().map(tasks).sum()
-    }
-
-    /// First row and sequence of a task, and the task's number within the sequence.
-    fn find(&self, mut task: usize, tasks: impl Fn(&Sequence<'_>) -> usize) -> (usize, Sequence<'a>, usize) {
-        let mut row = 0;
-        for sequence in self.sequences {
-            let own = tasks(sequence);
-            if task < own {
-                return (row, *sequence, task);
-            }
-            task -= own;
-            row += sequence.rows;
-        }
-        (row, Sequence { rows: 0, position: 0, pages: &[] }, 0)
-    }
-}
-
 /// What all tasks of a call share.
 struct Step<'a> {
     qkv: &'a [f32],
@@ -160,14 +115,6 @@ impl Step<'_> {
     fn slab_at(&self, page: u32, head: usize) -> usize {
         (page as usize * self.shape.kv_heads + head) * self.slab.elements()
     }
-}
-
-/// Pages that the rows of a call are written to.
-fn touched(sequence: &Sequence<'_>) -> usize {
-    if sequence.rows == 0 {
-        return 0;
-    }
-    (sequence.position + sequence.rows).div_ceil(PAGE_TOKENS) - sequence.position / PAGE_TOKENS
 }
 
 /// Keys and values of those rows of a sequence that lie in its `share`-th touched page, into one head's slab.

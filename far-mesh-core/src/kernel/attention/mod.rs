@@ -10,6 +10,7 @@
 mod attend;
 mod cache;
 mod rope;
+mod sequences;
 mod softmax;
 
 pub(super) use attend::attention;
