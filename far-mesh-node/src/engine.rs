@@ -5,18 +5,17 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use far_ledger::{Node, NodeModel, Store, UnixMillis, WalletAddress};
 use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
-    coordinator::{self, Coordinator, PromptError},
-    hop::HopError,
+    coordinator::{Coordinator, PromptError},
     id::NodeId,
     peer::Advert,
     route::{Coverage, PlanError},
     session::{GenerateError, Request},
-    token::{EncodeError, Message, Tokenizer},
+    token::{EncodeError, Tokenizer},
 };
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
 
 use crate::http::{
-    DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, Prompt, RouteHop, ServedModel, Vocabulary,
+    DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, RouteHop, ServedModel, Vocabulary,
 };
 
 /// How often the ledger hears of providers: as often as the table of adverts changes.
@@ -60,21 +59,19 @@ impl MeshEngine {
             return Err(EngineError::Gone { model: call.model });
         }
         let wanted = call.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-        let prompt = self
-            .coordinator
-            .encode(&prompt(call.prompt))
-            .map_err(|error| refused(error, wanted, info.context_tokens))?;
+        let prompt =
+            self.coordinator.encode(&call.prompt).map_err(|error| refused(error, wanted, info.context_tokens))?;
         let left = info.context_tokens.saturating_sub(u32::try_from(prompt.len()).unwrap_or(u32::MAX));
         let max_tokens = call.max_tokens.unwrap_or_else(|| DEFAULT_MAX_TOKENS.min(left.max(1)));
         let request = Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
-        let generation = self.coordinator.generate(request).await.map_err(engine_error)?;
+        let generation = self.coordinator.generate(request).await?;
         let coordinator = Arc::clone(&self.coordinator);
         Ok(Generation {
             session: generation.session(),
             prompt_tokens: generation.prompt_tokens(),
             route: generation.route().iter().map(|hop| RouteHop { node: Some(hop.node), span: hop.span }).collect(),
             vocabulary: Arc::new(Tokens(Arc::clone(self.coordinator.tokenizer()))),
-            events: generation.inspect(move |event| event.iter_err(|error| coordinator.note(error))).boxed(),
+            events: generation.inspect_err(move |error| coordinator.note(error)).boxed(),
         })
     }
 }
@@ -103,33 +100,6 @@ impl Engine for MeshEngine {
     }
 }
 
-/// Hears of an item's error without taking it.
-trait IterErr<E> {
-    fn iter_err(&self, hear: impl FnOnce(&E));
-}
-
-impl<T, E> IterErr<E> for Result<T, E> {
-    fn iter_err(&self, hear: impl FnOnce(&E)) {
-        if let Err(error) = self {
-            hear(error);
-        }
-    }
-}
-
-fn prompt(prompt: Prompt) -> coordinator::Prompt {
-    match prompt {
-        Prompt::Text(text) => coordinator::Prompt::Text(text),
-        Prompt::Tokens(ids) => coordinator::Prompt::Tokens(ids),
-        Prompt::Chat(messages) => {
-            let message = |message: crate::http::ChatMessage| Message {
-                role: message.role.name().to_owned(),
-                content: message.content,
-            };
-            coordinator::Prompt::Chat(messages.into_iter().map(message).collect())
-        }
-    }
-}
-
 fn offer(advert: &Advert) -> Offer {
     let shard = &advert.shard;
     let step_ns = f64::from(shard.layer_time_ns) * f64::from(shard.span.len());
@@ -138,19 +108,6 @@ fn offer(advert: &Advert) -> Offer {
         span: shard.span,
         tokens_per_second: (step_ns > 0.0).then(|| 1e9 / step_ns),
         region: (!shard.region.is_empty()).then(|| shard.region.clone()),
-    }
-}
-
-fn engine_error(error: GenerateError) -> EngineError {
-    match error {
-        GenerateError::Hop(HopError::NoRoute(PlanError::Uncovered { model, missing })) => {
-            EngineError::Uncovered { model, layers: missing }
-        }
-        // Busy, not broken: the client may come back.
-        GenerateError::Hop(HopError::NoRoute(PlanError::NoRoom { needed_tokens, .. })) => {
-            GenerateError::Hop(HopError::Full { needed_tokens: needed_tokens.into(), free_tokens: 0 }).into()
-        }
-        other => other.into(),
     }
 }
 

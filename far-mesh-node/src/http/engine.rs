@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
+    coordinator::Prompt,
     id::{ModelHash, NodeId, SessionId, Span},
     session::{Event, GenerateError, Sampling},
 };
@@ -74,51 +75,6 @@ pub struct GenerateCall {
     pub logprobs: Option<u8>,
 }
 
-/// What to go on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Prompt {
-    /// A text, as it stands.
-    Text(String),
-    /// A conversation, for the model's chat template.
-    Chat(Vec<ChatMessage>),
-    /// Token ids, as they stand.
-    Tokens(Vec<u32>),
-}
-
-/// A message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChatMessage {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
-}
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Instructions; OpenAI's `developer` too.
-    System,
-    /// The person.
-    User,
-    /// The model.
-    Assistant,
-    /// The answer of a tool.
-    Tool,
-}
-
-impl Role {
-    /// Its name in chat templates.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
-        }
-    }
-}
-
 /// A session that runs.
 pub struct Generation {
     /// The session.
@@ -152,16 +108,8 @@ pub trait Vocabulary: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// Layers that no one serves.
-    #[error("no one serves layers {} of {model}: start a provider for them", list(.layers))]
-    Uncovered {
-        /// The model's name.
-        model: String,
-        /// The gaps.
-        layers: Vec<Span>,
-    },
     /// The model was there and is gone.
-    #[error("model {model} is no longer served")]
+    #[error("model {model} is no longer served: GET /models tells what is")]
     Gone {
         /// The model.
         model: ModelHash,
@@ -175,11 +123,6 @@ pub enum EngineError {
     /// The request does not fit the model, or the route failed at once.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-}
-
-/// Spans as people read them.
-fn list(spans: &[Span]) -> String {
-    spans.iter().map(Span::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl ServedModel {

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use far_mesh_client::schema::{ErrorBody, ErrorDetail};
-use far_mesh_core::{hop::HopError, session::GenerateError};
+use far_mesh_core::{hop::HopError, route::PlanError, session::GenerateError};
 
 use super::engine::EngineError;
 
@@ -82,12 +82,14 @@ impl ApiError {
     pub(super) fn from_engine(error: EngineError, prompt: &str) -> Self {
         let message = error.to_string();
         match error {
-            EngineError::Uncovered { .. } | EngineError::Gone { .. } => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "layers_not_served", message).retry_after(RETRY_AFTER)
-            }
+            EngineError::Gone { .. } => Self::unserved(message),
             EngineError::Template { .. } => Self::field("chat_template", prompt, message),
             EngineError::Generate(error) => Self::from_generation(&error, prompt),
         }
+    }
+
+    fn unserved(message: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "layers_not_served", message).retry_after(RETRY_AFTER)
     }
 
     /// What a failed generation means to the client; `prompt` is the field that holds the prompt.
@@ -100,7 +102,9 @@ impl ApiError {
             }
             GenerateError::Parameter { name: "prompt", .. } => Self::range(prompt, message),
             GenerateError::Parameter { name, .. } => Self::range(*name, message),
-            GenerateError::Hop(HopError::Full { .. }) => {
+            GenerateError::Hop(HopError::NoRoute(PlanError::Uncovered { .. })) => Self::unserved(message),
+            // Busy, not broken: the client may come back.
+            GenerateError::Hop(HopError::Full { .. } | HopError::NoRoute(PlanError::NoRoom { .. })) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "mesh_full", message).retry_after(RETRY_AFTER)
             }
             GenerateError::Hop(HopError::PeerLost { .. }) => {

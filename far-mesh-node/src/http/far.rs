@@ -10,13 +10,13 @@ use axum::{
 use far_mesh_client::schema::{
     Contribution, Done, FinishReason, GenerateRequest, Generated, Message, Payload, Token, Usage,
 };
-use far_mesh_core::session;
+use far_mesh_core::{coordinator::Prompt, session};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{
     app::App,
     body::JsonBody,
-    engine::{GenerateCall, Prompt},
+    engine::GenerateCall,
     error::ApiError,
     live::{self, Live, Priced, Settled},
     mesh,

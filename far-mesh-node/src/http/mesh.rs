@@ -13,14 +13,13 @@ use far_mesh_client::schema::{
     Coverage, Health, MeshStatus, ModelInfo, ModelList, ModelStatus, NodeInfo, NodeList, PartHealth, SessionAccount,
     SessionState,
 };
-use far_mesh_core::id::{SessionId, Span};
-
-use super::{
-    app::App,
-    engine::{EngineError, ServedModel},
-    error::ApiError,
-    far::contribution,
+use far_mesh_core::{
+    hop::HopError,
+    id::{SessionId, Span},
+    route::PlanError,
 };
+
+use super::{app::App, engine::ServedModel, error::ApiError, far::contribution};
 
 /// `GET /health`.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -124,7 +123,8 @@ pub(super) async fn find(app: &App, name: Option<&str>) -> Result<ServedModel, A
     if gaps.is_empty() {
         return Ok(model);
     }
-    Err(ApiError::from_engine(EngineError::Uncovered { model: model.name, layers: gaps }, "prompt"))
+    let uncovered = HopError::NoRoute(PlanError::Uncovered { model: model.name, missing: gaps });
+    Err(ApiError::from_generation(&uncovered.into(), "prompt"))
 }
 
 /// The model of this name or hash, or the only one.

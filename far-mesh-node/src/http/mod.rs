@@ -27,8 +27,7 @@ mod tests;
 
 pub use access::{Access, Denied, OpenAccess};
 pub use engine::{
-    ChatMessage, DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, Prompt, Role, RouteHop,
-    ServedModel, Vocabulary,
+    DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, RouteHop, ServedModel, Vocabulary,
 };
 pub use error::ApiError;
 pub use options::Options;

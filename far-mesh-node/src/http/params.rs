@@ -3,13 +3,10 @@
 use far_mesh_client::schema::{Content, Message, Stop};
 use far_mesh_core::{
     session::{MAX_STOP_BYTES, MAX_STOPS, Sampling},
-    token::MAX_MESSAGES,
+    token::{self, MAX_MESSAGES},
 };
 
-use super::{
-    engine::{ChatMessage, Role},
-    error::ApiError,
-};
+use super::error::ApiError;
 
 /// Parameters as they came.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +110,7 @@ fn stops(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
 ///
 /// # Errors
 /// 422 for no or too many messages, a role or a part that is not known; 400 for a text part without its text.
-pub(super) fn conversation(messages: Vec<Message>) -> Result<Vec<ChatMessage>, ApiError> {
+pub(super) fn conversation(messages: Vec<Message>) -> Result<Vec<token::Message>, ApiError> {
     if messages.is_empty() || messages.len() > MAX_MESSAGES {
         let message = format!("there are {} messages, must be from 1 to {MAX_MESSAGES}", messages.len());
         return Err(ApiError::range("messages", message));
@@ -121,12 +118,11 @@ pub(super) fn conversation(messages: Vec<Message>) -> Result<Vec<ChatMessage>, A
     messages.into_iter().enumerate().map(|(index, message)| chat_message(index, message)).collect()
 }
 
-fn chat_message(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
+fn chat_message(index: usize, message: Message) -> Result<token::Message, ApiError> {
     let role = match message.role.as_str() {
-        "system" | "developer" => Role::System,
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
-        "tool" => Role::Tool,
+        // What OpenAI calls a developer is a system to the templates.
+        "system" | "developer" => "system",
+        known @ ("user" | "assistant" | "tool") => known,
         other => {
             let param = format!("messages[{index}].role");
             let message = format!("role {other:?} is not known: use system, developer, user, assistant or tool");
@@ -149,5 +145,5 @@ fn chat_message(index: usize, message: Message) -> Result<ChatMessage, ApiError>
             text
         }
     };
-    Ok(ChatMessage { role, content })
+    Ok(token::Message { role: role.to_owned(), content })
 }

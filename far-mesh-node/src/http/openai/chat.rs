@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use far_mesh_client::schema::{Message, Stop};
+use far_mesh_core::coordinator::Prompt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use super::{
     super::{
         app::App,
         body::JsonBody,
-        engine::{GenerateCall, Prompt},
+        engine::GenerateCall,
         error::ApiError,
         mesh,
         options::MAX_CHOICES,

@@ -5,6 +5,7 @@ use far_mesh_client::{
     Error,
     schema::{Event, FinishReason, GenerateRequest, Message, SessionState},
 };
+use far_mesh_core::{coordinator::Prompt, token};
 use futures::StreamExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,6 @@ use super::{
     mock::{self, MODEL, MockEngine, Step},
     recorded, within,
 };
-use crate::http::{ChatMessage, Prompt, Role};
 
 #[tokio::test]
 async fn a_stream_carries_tokens_with_their_running_cost_then_the_account() {
@@ -65,13 +65,13 @@ async fn chat_takes_messages_or_a_prompt() {
     let answer = rig.client.chat_whole(&GenerateRequest::chat(messages).seed(7).temperature(0.5)).await.unwrap();
     assert_eq!((answer.text.as_str(), answer.cost_far.as_str(), answer.contributions.len()), ("ok", "0.0001", 3));
     let call = rig.engine.last_call();
-    let said = |role, content: &str| ChatMessage { role, content: content.into() };
-    assert_eq!(call.prompt, Prompt::Chat(vec![said(Role::System, "be brief"), said(Role::User, "hi")]));
+    let said = |role, content: &str| token::Message { role: str::to_owned(role), content: content.into() };
+    assert_eq!(call.prompt, Prompt::Chat(vec![said("system", "be brief"), said("user", "hi")]));
     assert_eq!((call.sampling.seed, call.sampling.temperature, call.max_tokens), (Some(7), 0.5, None));
 
     let events = json_lines(rig.stream("/api/inference/chat", json!({ "prompt": "hi" })).await);
     assert_eq!(events.len(), 2);
-    assert_eq!(rig.engine.last_call().prompt, Prompt::Chat(vec![said(Role::User, "hi")]));
+    assert_eq!(rig.engine.last_call().prompt, Prompt::Chat(vec![said("user", "hi")]));
     rig.end().await;
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
+    coordinator::Prompt,
     hop::{Account, HopError},
     id::{ModelHash, NodeId, SessionId, Span},
     session::{Event, Finish, FinishReason, GenerateError, TokenEvent, TokenLogprob, Usage},
@@ -15,7 +16,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Engine, EngineError, GenerateCall, Generation, Offer, Prompt, RouteHop, ServedModel, Vocabulary};
+use crate::http::{Engine, EngineError, GenerateCall, Generation, Offer, RouteHop, ServedModel, Vocabulary};
 
 /// Context of the mock's model.
 pub(super) const CONTEXT: u32 = 64;

@@ -1,12 +1,12 @@
 //! OpenAI's wire format.
 
+use far_mesh_core::coordinator::Prompt;
 use serde_json::{Value, json};
 
 use super::{
     Rig, json_lines,
     mock::{self, MODEL, MockEngine, Step},
 };
-use crate::http::Prompt;
 
 fn chat(more: Value) -> Value {
     let mut body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "hi there" }] });
