@@ -6,25 +6,16 @@ use far_mesh_core::{
     model::{Precision, model_hash},
     peer::{self, Keypair, Node},
     provider::{Provider, Terms},
-    shard::{self, Shard},
+    shard::{Config, Shard},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let [model, layers] = [env::args().nth(1), env::args().nth(2)].map(|word| word.ok_or("usage: provide MODEL A..B"));
-    let (model, span) = (model?, layers?.parse()?);
+    let (model, span) = (model?, Some(layers?.parse()?));
     let hash = model_hash(model.as_ref(), &env::temp_dir(), &mut |_, _| ())?;
     let (precision, threads, arena_tokens) = (Precision::Packed, 2, 16_384);
-    let config = shard::Config {
-        model: model.into(),
-        hash,
-        span: Some(span),
-        head: false,
-        precision,
-        threads,
-        arena_tokens,
-        isa: None,
-    };
+    let config = Config { model: model.into(), hash, span, head: false, precision, threads, arena_tokens, isa: None };
     let shard = tokio::task::spawn_blocking(move || Shard::load(config, &mut |_, _| ())).await??;
 
     let mut mesh = peer::Config::new(Keypair::generate_ed25519());

@@ -27,7 +27,7 @@ pub enum Error {
     #[error("the connection to the coordinator failed")]
     Transport(#[source] reqwest::Error),
     /// Nothing came for too long.
-    #[error("the coordinator was silent for {} s", after.as_secs_f32())]
+    #[error("the coordinator was silent for {} s; ask again or raise the timeout", after.as_secs_f32())]
     Timeout {
         /// How long.
         after: Duration,
@@ -46,7 +46,7 @@ pub enum Error {
     #[error("the generation failed: {}", .0.message)]
     Generation(ErrorDetail),
     /// The stream ended without its final event; the tokens before are good.
-    #[error("the stream ended before its final event")]
+    #[error("the stream ended before its final event; what came is good, ask again for the rest")]
     Truncated,
     /// An answer that no coordinator gives.
     #[error("the answer is not a coordinator's: {reason}")]

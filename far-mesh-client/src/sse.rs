@@ -20,7 +20,7 @@ pub struct Message {
 
 /// An event passed the bound; the stream is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event of the stream passes {limit} bytes")]
+#[error("an event of the stream passes {limit} bytes, which no coordinator sends: check the address")]
 pub struct TooLong {
     /// The bound.
     pub limit: usize,

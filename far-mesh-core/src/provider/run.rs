@@ -43,7 +43,7 @@ pub enum StartError {
     #[error("the trial of the shard failed")]
     Trial(#[from] HopError),
     /// The node serves another shard.
-    #[error("the node serves a shard already")]
+    #[error("the node serves a shard already: give the other its own node")]
     Taken(#[from] AlreadyAccepted),
     /// The advert is not acceptable.
     #[error("cannot announce the shard")]

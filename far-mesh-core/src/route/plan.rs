@@ -76,7 +76,10 @@ pub enum PlanError {
         missing: Vec<Span>,
     },
     /// Layers that are served, but not in the element type of the others.
-    #[error("{} of {model} are served, but not with {dtype:?} activations", layers(missing))]
+    #[error(
+        "{} of {model} are served, but not with {dtype:?} activations: start a provider that has them",
+        layers(missing)
+    )]
     Dtype {
         /// The model.
         model: String,

@@ -4,7 +4,7 @@ use clap::Args;
 use far_ledger::cost::Price;
 
 use super::MeshArgs;
-use crate::config::{Flags, Precision, parse_money};
+use crate::config::{Flags, Precision, Threads, parse_money};
 
 /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
 ///
@@ -18,7 +18,7 @@ Examples:
   curl -N http://127.0.0.1:8100/v1/chat/completions -H 'content-type: application/json' \\
       -d '{\"model\": \"smollm2-135m-instruct\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'
 
-PRICE_PER_TOKEN_FAR sets the price, POSTGRES_URL the ledger's database; an empty variable counts as not set.")]
+PRICE_PER_TOKEN_FAR sets the price too. The ledger is ledger.sqlite in the data folder.")]
 pub struct CoordinatorArgs {
     /// Model to serve by name or path [default: smollm2-135m-instruct]
     #[arg(long, value_name = "NAME|PATH")]
@@ -32,6 +32,10 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>)]
     pub price: Option<Price>,
 
+    /// Threads that compute [default: the processors this process may use; more only take turns]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<Threads>,
+
     /// Flags of every node.
     #[command(flatten)]
     pub mesh: MeshArgs,
@@ -40,7 +44,13 @@ pub struct CoordinatorArgs {
 impl CoordinatorArgs {
     /// What these flags set.
     pub fn flags(&self) -> Flags {
-        Flags { model: self.model.clone(), precision: self.precision, price: self.price, ..self.mesh.flags() }
+        Flags {
+            model: self.model.clone(),
+            precision: self.precision,
+            price: self.price,
+            threads: self.threads,
+            ..self.mesh.flags()
+        }
     }
 }
 

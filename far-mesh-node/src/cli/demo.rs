@@ -15,7 +15,7 @@ pub const DEFAULT_PROMPT: &str = "Explain quantum computing";
 #[command(after_help = "\
 Examples:
   far-mesh demo \"Explain quantum computing\"
-  far-mesh demo --keep --port 8100              stay up: web page and HTTP API on 127.0.0.1:8100
+  far-mesh demo --keep --port 8100              stay up: HTTP API on 127.0.0.1:8100
   far-mesh demo --providers 5 --json \"Hi\" | jq .contributions")]
 pub struct DemoArgs {
     /// What to ask [default: "Explain quantum computing", nothing with --keep]
@@ -25,7 +25,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub keep: bool,
 
-    /// Port of the coordinator's web page and HTTP API on 127.0.0.1; 0 takes a free one, so that a demo never
+    /// Port of the coordinator's HTTP API on 127.0.0.1; 0 takes a free one, so that a demo never
     /// collides with what already runs
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,

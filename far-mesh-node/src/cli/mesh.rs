@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use multiaddr::Multiaddr;
 
-use crate::config::{Flags, HttpAddress, Threads, parse_multiaddr};
+use crate::config::{Flags, HttpAddress, parse_multiaddr};
 
 /// Flags of every node of the mesh.
 #[derive(Clone, Debug, Default, Args)]
@@ -20,18 +20,15 @@ pub struct MeshArgs {
     #[arg(long, value_name = "MULTIADDR", value_parser = parse_multiaddr)]
     pub listen: Vec<Multiaddr>,
 
-    /// Address of the HTTP server, port 0 for a free one [default: 127.0.0.1, not open to the network; port 8100
-    /// for a coordinator, 8101 for discovery, 8102 for a provider]
+    /// Address of the HTTP server (the API of a coordinator, /health of others), port 0 for a free one [default:
+    /// 127.0.0.1, not open to the network; port 8100 for a coordinator, 8101 for discovery, 8102 for a provider]
     #[arg(long, value_name = "HOST:PORT")]
     pub http: Option<HttpAddress>,
 
-    /// Pre-shared key of a private mesh; its nodes talk to no others, over TCP only [default: a public mesh]
+    /// Pre-shared key of a private mesh, whose nodes talk to no others and over TCP only; discovery makes the file
+    /// where there is none, copy it to the other machines [default: none, a public mesh]
     #[arg(long, value_name = "FILE")]
     pub psk: Option<PathBuf>,
-
-    /// Threads that compute [default: the processors this process may use; more only take turns]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<Threads>,
 
     /// Print one line of JSON when ready, and nothing else on standard output
     #[arg(long, help_heading = "Output")]
@@ -50,7 +47,6 @@ impl MeshArgs {
             listen: self.listen.clone(),
             http: self.http.clone(),
             psk: self.psk.clone(),
-            threads: self.threads,
             ..Flags::default()
         }
     }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
-use crate::config::{ByteSize, Device, Flags, Layers, Precision, parse_money, parse_region};
+use crate::config::{ByteSize, Device, Flags, Layers, Precision, Threads, parse_money, parse_region};
 
 /// Serve layers of a model.
 #[derive(Clone, Debug, Args)]
@@ -15,10 +15,10 @@ pub struct ProviderArgs {
     pub command: ProviderCommand,
 }
 
-/// What a provider can do.
+/// What a provider can do. The help of a command stands at its arguments: text here would hide it.
 #[derive(Clone, Debug, Subcommand)]
+#[expect(missing_docs, reason = "said where the arguments are")]
 pub enum ProviderCommand {
-    /// Load a span of layers and serve it until ctrl-C
     Run(ProviderRunArgs),
 }
 
@@ -41,7 +41,7 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "A..B|auto")]
     pub layers: Option<Layers>,
 
-    /// Device to compute on; auto takes the fastest that passes a trial and says which [default: auto]
+    /// Device to compute on; this version knows the processor, which auto takes [default: auto]
     #[arg(long, value_name = "auto|cpu")]
     pub device: Option<Device>,
 
@@ -49,21 +49,25 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
-    /// Most memory for weights and caches, such as 6GiB [default: what is free at the start, less a reserve]
+    /// Most memory that --layers auto fills with weights and caches, such as 6GiB [default: four fifths of what is free]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
 
-    /// Ethereum address that is paid; without one the node works unpaid
+    /// Ethereum address that what the node earns is recorded for [default: none, it is recorded for the node alone]
     #[arg(long, value_name = "0x...", value_parser = parse_money::<WalletAddress>, help_heading = "Pay")]
     pub wallet: Option<WalletAddress>,
 
-    /// Price of a token that passes all layers, in FAR; a span asks its share [default: 0.0001]
+    /// Price it advertises for a token that passes all layers, in FAR; a span asks its share [default: 0.0001]
     #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>, help_heading = "Pay")]
     pub price: Option<Price>,
 
-    /// Where the node stands, such as eu-central; routes prefer near nodes [default: not advertised]
+    /// Where the node stands, such as eu-central, for those who look at the mesh [default: not advertised]
     #[arg(long, value_name = "NAME", value_parser = parse_region, help_heading = "Mesh")]
     pub region: Option<String>,
+
+    /// Threads that compute [default: the processors this process may use; more only take turns]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<Threads>,
 
     /// Flags of every node.
     #[command(flatten)]
@@ -82,6 +86,7 @@ impl ProviderRunArgs {
             wallet: self.wallet,
             price: self.price,
             region: self.region.clone(),
+            threads: self.threads,
             ..self.mesh.flags()
         }
     }

@@ -18,7 +18,7 @@ use crate::config::Flags;
     after_help = "\
 Examples:
   far-mesh demo \"Explain quantum computing\"     everything on this machine: three providers answer together
-  far-mesh demo --keep                          the same, staying up with its web page and HTTP API
+  far-mesh demo --keep                          the same, staying up with its HTTP API
 
   far-mesh discovery                            on three machines: where nodes meet,
   far-mesh provider run --layers auto \\
@@ -44,7 +44,7 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct GlobalArgs {
-    /// Configuration file [default: ./far-mesh.toml, else ~/.config/far-mesh/far-mesh.toml; neither must exist]
+    /// Configuration file [default: ./far-mesh.toml, else ~/.config/far-mesh/far-mesh.toml; neither needs to exist]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub config: Option<PathBuf>,
 
@@ -53,20 +53,15 @@ pub struct GlobalArgs {
     pub data_dir: Option<PathBuf>,
 }
 
-/// What to do.
+/// What to do. The help of a command stands at its arguments: text here would hide it.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "said where the arguments are")]
 pub enum Command {
-    /// Answer a prompt with three providers on this machine
     Demo(DemoArgs),
-    /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts
     Coordinator(CoordinatorArgs),
-    /// Serve layers of a model
     Provider(ProviderArgs),
-    /// Let nodes find each other
     Discovery(DiscoveryArgs),
-    /// List, fetch and inspect models
     Models(ModelsArgs),
-    /// Measure this machine, alone and as a mesh
     Bench(BenchArgs),
 }
 

@@ -27,6 +27,9 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     if config.postgres_url.is_some() {
         return Err(CommandError::Postgres);
     }
+    if config.redis_url.is_some() {
+        tracing::warn!("{} has no effect: coordinators share nothing in this version", config.origin("redis_url"));
+    }
     let remedy = "nothing was served; run this again";
     let (node, coordinator) = until_interrupted(remedy, start(&config)).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);

@@ -110,7 +110,7 @@ pub enum CommandError {
     #[error("this version keeps its ledger in SQLite: unset POSTGRES_URL")]
     Postgres,
     /// The system does not say which program this is.
-    #[error("cannot find this program's own file, which is to start the parts of the mesh")]
+    #[error("cannot find this program's own file, which is to start the parts of the mesh; call it by its path")]
     Program(#[source] io::Error),
     /// A part of a local mesh did not come up.
     #[error(transparent)]
@@ -122,7 +122,7 @@ pub enum CommandError {
     #[error("the measurement failed")]
     Measure(#[from] HopError),
     /// Work on another thread ended early.
-    #[error("work in the background was broken off")]
+    #[error("work in the background was broken off: this is a defect, please report it with the log above")]
     Aborted,
 }
 

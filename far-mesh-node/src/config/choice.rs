@@ -29,7 +29,7 @@ impl From<Precision> for far_mesh_core::model::Precision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Device {
-    /// The fastest device that passes a trial.
+    /// The best device there is.
     #[default]
     Auto,
     /// The processor.

@@ -10,7 +10,7 @@ use super::{
 
 const PREFIX: &str = "FAR_MESH_";
 
-/// Variables with our prefix that are no settings: the filter of the log, and names kept for tests.
+/// Variables with our prefix that are no settings: the filter of the log.
 const OTHERS: &[&str] = &["FAR_MESH_LOG"];
 
 /// The settings among `variables`. An empty variable is not set, as in a compose file with `FAR_MESH_HTTP=`.

@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     Key {
         meaning: "threads that compute",
         default: "the processors this process may use: more only take turns",
-        ..one("threads", &["FAR_MESH_THREADS"], SERVERS)
+        ..one("threads", &["FAR_MESH_THREADS"], COMPUTING)
     },
     Key {
         meaning: "model to serve: a name of the catalogue or of a pulled model, or a path",
@@ -96,12 +96,12 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         meaning: "device to compute on",
-        default: "auto: the fastest that passes a trial",
+        default: "auto: the processor, which is what this version knows",
         ..one("device", &["FAR_MESH_DEVICE"], PROVIDER)
     },
     Key {
-        meaning: "Ethereum address that is paid",
-        default: "none: the node works unpaid",
+        meaning: "Ethereum address that earnings are recorded for",
+        default: "none: they are recorded for the node alone",
         ..one("wallet", &["FAR_MESH_WALLET"], PROVIDER)
     },
     Key {
@@ -110,19 +110,19 @@ pub const KEYS: &[Key] = &[
         ..one("region", &["FAR_MESH_REGION"], PROVIDER)
     },
     Key {
-        meaning: "most memory for weights and caches",
-        default: "what is free when the node starts, less a reserve",
+        meaning: "most memory that layers = 'auto' fills with weights and caches",
+        default: "four fifths of what is free when the node starts: the rest is for buffers and other programs",
         ..one("max_memory", &["FAR_MESH_MAX_MEMORY"], PROVIDER)
     },
     Key {
         secret: true,
-        meaning: "PostgreSQL database of the ledger",
+        meaning: "PostgreSQL database of the ledger, which this version refuses",
         default: "none: SQLite in the data folder, which needs no server",
         ..one("postgres_url", &["POSTGRES_URL", "FAR_MESH_POSTGRES_URL"], COORDINATOR)
     },
     Key {
         secret: true,
-        meaning: "Redis server that several coordinators share",
+        meaning: "Redis server that several coordinators share, which this version has no use for",
         default: "none: one coordinator needs no shared state",
         ..one("redis_url", &["REDIS_URL", "FAR_MESH_REDIS_URL"], COORDINATOR)
     },

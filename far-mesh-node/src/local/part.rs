@@ -73,7 +73,7 @@ pub enum PartError {
         log: String,
     },
     /// It did not serve in time.
-    #[error("{name} does not serve after {seconds} s")]
+    #[error("{name} does not serve after {seconds} s; FAR_MESH_LOG=info shows what it does")]
     Silent {
         /// The part.
         name: String,

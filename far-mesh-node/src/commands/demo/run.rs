@@ -75,7 +75,7 @@ async fn show(args: &DemoArgs, ready: &Ready, http: &str) -> Result<(), CommandE
         }
     }
     if args.keep && !args.json {
-        print(&format!("\nweb API  {http}  (OpenAI clients: {http}/v1)\nctrl-C ends the mesh\n"))?;
+        print(&format!("\nHTTP API  {http}  (OpenAI clients: {http}/v1)\nctrl-C ends the mesh\n"))?;
     } else if !args.json {
         print(&format!("\nthe coordinator was at {http}; --keep leaves it running\n"))?;
     }
