@@ -80,7 +80,7 @@ mod tests {
         for (flag, value, hint) in [
             ("--http", "8100", "HOST:PORT"),
             ("--bootstrap", "192.0.2.7:31337", "/ip4/"),
-            ("--price", "-1", "negative"),
+            ("--price", "-1", "digits and one decimal point"),
             ("--price", "0,1", "0.0001"),
         ] {
             let flag = format!("{flag}={value}");

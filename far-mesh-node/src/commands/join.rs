@@ -20,7 +20,9 @@ pub(super) async fn join(config: &Config) -> Result<Node, CommandError> {
 /// The same with a key of a private mesh that was read already.
 pub(super) async fn join_with(config: &Config, psk: Option<PreSharedKey>) -> Result<Node, CommandError> {
     make_folder(&config.data_dir)?;
-    let mut mesh = peer::Config::new(identity::load_or_create(&config.data_dir.join("node.key"))?);
+    // One key a role: a coordinator beside a provider or a discovery node is another node.
+    let key = config.data_dir.join(format!("{}.key", config.role.name()));
+    let mut mesh = peer::Config::new(identity::load_or_create(&key)?);
     mesh.listen = config.listen.clone();
     mesh.bootstrap = config.bootstrap.clone();
     mesh.psk = psk;
