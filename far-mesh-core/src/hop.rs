@@ -22,8 +22,9 @@ pub trait Hop: Send + Sync + fmt::Debug {
     /// Makes room for a session. Dropping what is returned ends the session and frees the room.
     ///
     /// # Errors
-    /// [`HopError::Refused`] when the request does not fit this hop, [`HopError::Full`] when there is no room now,
-    /// [`HopError::PeerLost`] when a node on the way does not answer.
+    /// [`HopError::Refused`] when the request does not fit this hop, [`HopError::Full`] when there is no room now; where
+    /// other nodes are on the way, [`HopError::Declined`] when one of them says so and [`HopError::PeerLost`] when one
+    /// does not answer.
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>>;
 }
 
@@ -161,6 +162,16 @@ pub enum HopError {
         /// What was seen.
         reason: String,
     },
+    /// A node of a route does not take the session: plan without it.
+    #[error("node {node} with layers {span} declines: {source}")]
+    Declined {
+        /// Who.
+        node: NodeId,
+        /// The layers it was to run.
+        span: Span,
+        /// What it said.
+        source: Box<HopError>,
+    },
     /// No route covers the layers with room to spare: start a provider, wait, or ask for less.
     #[error(transparent)]
     NoRoute(#[from] PlanError),
@@ -173,6 +184,16 @@ pub enum HopError {
     /// The hop is shutting down or the session was ended.
     #[error("session is closed")]
     Closed,
+}
+
+impl HopError {
+    /// What is at the bottom of it: the words of the node that declined, else the error itself.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Declined { source, .. } => source.cause(),
+            other => other,
+        }
+    }
 }
 
 impl Input {

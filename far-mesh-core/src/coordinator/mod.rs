@@ -13,6 +13,7 @@ mod generation;
 mod router;
 mod run;
 mod table;
+mod tries;
 
 pub use config::{Config, PromptError, StartError};
 pub use generation::{Generation, Prompt};

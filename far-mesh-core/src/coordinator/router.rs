@@ -7,11 +7,13 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
-use super::table::Table;
+use super::{
+    table::Table,
+    tries::{Tries, Without},
+};
 use crate::{
     hop::{Hop, HopError, HopSession, OpenSession},
     id::Span,
-    limits::MAX_HOPS,
     peer::{Node, RemoteHop, RemoteRoute, StepTime},
     route::{Offer, PlanError, PlanRequest, Route, plan},
 };
@@ -29,7 +31,7 @@ pub(super) struct Need {
     pub(super) max_tokens: u32,
 }
 
-/// Plans, opens, and plans again without the nodes that turned out to be lost.
+/// Plans, opens, and plans again without the nodes that turned out to be lost or declined.
 #[derive(Debug)]
 pub(super) struct Router {
     pub(super) node: Node,
@@ -54,30 +56,31 @@ impl Hop for Router {
 impl Router {
     async fn find(&self, request: OpenSession) -> Result<Box<dyn HopSession>, HopError> {
         self.table.filled(FIRST_LOOKUP).await;
-        // Each try without luck takes a node out, so this ends; the bound is for a mesh that lies.
-        for _ in 0..MAX_HOPS {
-            let (route, offers) = self.plan(&request).await?;
+        let mut tries = Tries::default();
+        loop {
+            let (route, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
             let hops = remote_hops(&route, &offers);
             let remote = RemoteRoute::new(Arc::new(self.node.clone()), hops.clone())
                 .map_err(|error| HopError::Refused { reason: error.to_string() })?;
-            match remote.open(request.clone()).await {
+            let error = match remote.open(request.clone()).await {
                 Ok(session) => {
                     // A router is opened once: another value cannot be there.
                     let _ = self.taken.set(hops);
                     return Ok(session);
                 }
-                Err(HopError::PeerLost { node, span, reason }) => {
-                    tracing::info!(%node, %span, reason, "planning without a lost node");
-                    self.table.set_aside(node);
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            let seen = error.to_string();
+            let without = tries.after(error)?;
+            tracing::info!(seen, ?without, "planning another route");
+            if let Without::Lost(node) = without {
+                self.table.set_aside(node);
             }
         }
-        Err(PlanError::TooManyHops { model: self.model.clone() }.into())
     }
 
     /// A route over what is known; where that does not suffice, over what the DHT says now.
-    async fn plan(&self, request: &OpenSession) -> Result<(Route, Vec<Offer>), PlanError> {
+    async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Vec<Offer>), PlanError> {
         let wanted = PlanRequest {
             model: self.model.clone(),
             dtype: request.dtype,
@@ -86,14 +89,14 @@ impl Router {
             context_tokens: request.context_tokens,
             seed: u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at])),
         };
-        let offers = self.table.offers();
+        let offers = tries.usable(self.table.offers());
         if let Ok(route) = plan(self.span.len(), &offers, &wanted) {
             return Ok((route, offers));
         }
         if let Err(error) = self.table.refresh().await {
             tracing::debug!(%error, "no fresh look at the mesh");
         }
-        let offers = self.table.offers();
+        let offers = tries.usable(self.table.offers());
         Ok((plan(self.span.len(), &offers, &wanted)?, offers))
     }
 }

@@ -88,6 +88,21 @@ impl ApiError {
         }
     }
 
+    fn from_hop(error: &HopError, message: String) -> Self {
+        match error {
+            HopError::NoRoute(PlanError::Uncovered { .. }) => Self::unserved(message),
+            // Busy, not broken: the client may come back.
+            HopError::Full { .. } | HopError::NoRoute(PlanError::NoRoom { .. }) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "mesh_full", message).retry_after(RETRY_AFTER)
+            }
+            HopError::PeerLost { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_lost", message).retry_after(RETRY_AFTER)
+            }
+            HopError::BadStep { .. } => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message),
+            _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "route_failed", message).retry_after(RETRY_AFTER),
+        }
+    }
+
     fn unserved(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "layers_not_served", message).retry_after(RETRY_AFTER)
     }
@@ -102,17 +117,7 @@ impl ApiError {
             }
             GenerateError::Parameter { name: "prompt", .. } => Self::range(prompt, message),
             GenerateError::Parameter { name, .. } => Self::range(*name, message),
-            GenerateError::Hop(HopError::NoRoute(PlanError::Uncovered { .. })) => Self::unserved(message),
-            // Busy, not broken: the client may come back.
-            GenerateError::Hop(HopError::Full { .. } | HopError::NoRoute(PlanError::NoRoom { .. })) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "mesh_full", message).retry_after(RETRY_AFTER)
-            }
-            GenerateError::Hop(HopError::PeerLost { .. }) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "node_lost", message).retry_after(RETRY_AFTER)
-            }
-            GenerateError::Hop(HopError::BadStep { .. }) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
-            }
+            GenerateError::Hop(hop) => Self::from_hop(hop.cause(), message),
             _ => Self::new(StatusCode::SERVICE_UNAVAILABLE, "route_failed", message).retry_after(RETRY_AFTER),
         }
     }

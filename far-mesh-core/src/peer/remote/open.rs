@@ -106,8 +106,10 @@ impl RemoteRoute {
         let hop = &self.hops[at];
         let name = || format!("node {} with layers {}", hop.node, hop.span);
         match fault {
-            Fault::Refused(reason) => HopError::Refused { reason: format!("{}: {reason}", name()) },
-            Fault::Full { needed_tokens, free_tokens } => HopError::Full { needed_tokens, free_tokens },
+            Fault::Refused(reason) => self.declined(at, HopError::Refused { reason }),
+            Fault::Full { needed_tokens, free_tokens } => {
+                self.declined(at, HopError::Full { needed_tokens, free_tokens })
+            }
             Fault::BadStep(reason) => HopError::BadStep { reason: format!("{}: {reason}", name()) },
             Fault::Device(reason) => self.lost(at, format!("device failed: {reason}")),
             Fault::Closed => self.lost(at, "it is shutting down"),

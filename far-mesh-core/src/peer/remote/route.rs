@@ -112,6 +112,12 @@ impl RemoteRoute {
         let RemoteHop { node, span, .. } = self.hops[at];
         HopError::PeerLost { node, span, reason: reason.into() }
     }
+
+    /// The error of hop `at` in its own words.
+    pub(super) fn declined(&self, at: usize, source: HopError) -> HopError {
+        let RemoteHop { node, span, .. } = self.hops[at];
+        HopError::Declined { node, span, source: Box::new(source) }
+    }
 }
 
 impl Hop for RemoteRoute {

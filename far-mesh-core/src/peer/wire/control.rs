@@ -137,6 +137,7 @@ impl Fault {
 impl From<HopError> for Fault {
     fn from(error: HopError) -> Self {
         match error {
+            HopError::Declined { source, .. } => return Self::from(*source),
             error @ HopError::NoRoute(_) => Self::Refused(error.to_string()),
             HopError::Refused { reason } => Self::Refused(reason),
             HopError::Full { needed_tokens, free_tokens } => Self::Full { needed_tokens, free_tokens },

@@ -153,7 +153,8 @@ async fn a_hop_that_differs_refuses_with_both_values() {
     });
     let error = mesh.route().open(mesh.request()).await.err().unwrap();
     let text = error.to_string();
-    assert!(matches!(error, HopError::Refused { .. }), "{error:?}");
+    assert!(matches!(&error, HopError::Declined { node, .. } if *node == mesh.node(1)), "{error:?}");
+    assert!(matches!(error.cause(), HopError::Refused { .. }), "{error:?}");
     assert!(text.contains("0707") && text.contains("0909") && text.contains(&mesh.node(1).to_string()), "{text}");
     mesh.all_free().await;
 
@@ -173,7 +174,8 @@ async fn a_hop_that_differs_refuses_with_both_values() {
 async fn a_full_hop_says_how_full() {
     let mesh = Mesh::with(&[0, 1, 2], ServeConfig::default(), |at, mock| mock.room_tokens = [u64::MAX, 100][at]);
     let error = mesh.route().open(mesh.request()).await.err().unwrap();
-    assert!(matches!(error, HopError::Full { needed_tokens: 8192, free_tokens: 100 }), "{error:?}");
+    assert!(matches!(&error, HopError::Declined { node, .. } if *node == mesh.node(1)), "{error:?}");
+    assert!(matches!(error.cause(), HopError::Full { needed_tokens: 8192, free_tokens: 100 }), "{error:?}");
     mesh.all_free().await;
 }
 

@@ -238,8 +238,8 @@ async fn a_flood_of_sessions_leaves_room_for_others() {
     for _ in 0..3 {
         held.push(mesh.open().await);
     }
-    let over = mesh.route().open(mesh.request()).await.err();
-    assert!(matches!(over, Some(HopError::Full { free_tokens: 0, .. })), "{over:?}");
+    let over = mesh.route().open(mesh.request()).await.err().unwrap();
+    assert!(matches!(over.cause(), HopError::Full { free_tokens: 0, .. }), "{over:?}");
     let request = mesh.mocks[0].request();
     let mut other = dial(&mesh, NodeId::random(), request.session).await;
     other.send(Frame::Open(Box::new(open_frame(&request, Source::Coordinator)))).await.unwrap();
