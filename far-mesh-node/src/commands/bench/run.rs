@@ -48,11 +48,6 @@ pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
 
 async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report, CommandError> {
     let progress = Progress::detect();
-    let threads = config.threads.get().get();
-    progress.say("measuring memory bandwidth");
-    let bandwidth = tokio::task::spawn_blocking(move || read_bandwidth(&Pool::new(threads), BANDWIDTH_TIME));
-    let bandwidth = bandwidth.await.map_err(|_| CommandError::Aborted)?;
-
     let model = models::resolve(&config.model, &config.data_dir, progress).await?;
     let one = Alone::load(&model, config).await?;
     progress.say(&format!("starting {} providers", args.providers));
@@ -69,8 +64,16 @@ async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report
         }
         None => None,
     };
+    let packed_bytes = one.shard.info().packed_bytes;
+    one.shard.shutdown().await;
+    // Before the bandwidth: its buffer is larger than the model.
+    let peak_rss_bytes = peak_rss_bytes();
+    progress.say("measuring memory bandwidth");
+    let threads = config.threads.get().get();
+    let bandwidth = tokio::task::spawn_blocking(move || read_bandwidth(&Pool::new(threads), BANDWIDTH_TIME));
+    let bandwidth = bandwidth.await.map_err(|_| CommandError::Aborted)?;
     let (alone, together): (Vec<Speed>, Vec<Speed>) = pairs.iter().copied().unzip();
-    let report = Report {
+    Ok(Report {
         one_process: Figures::of(&alone),
         mesh: MeshFigures {
             figures: Figures::of(&together),
@@ -78,13 +81,11 @@ async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report
             decode_ratio: ratio(&pairs, |speed| speed.decode),
             prefill_ratio: ratio(&pairs, |speed| speed.prefill),
         },
-        packed_bytes: one.shard.info().packed_bytes,
-        peak_rss_bytes: peak_rss_bytes(),
+        packed_bytes,
+        peak_rss_bytes,
         read_bandwidth_gb_per_s: round(bandwidth / 1e9),
         sessions,
-    };
-    one.shard.shutdown().await;
-    Ok(report)
+    })
 }
 
 /// A first round warms caches, connections and threads and is not counted.
