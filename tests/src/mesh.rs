@@ -71,9 +71,10 @@ impl Testnet {
         Client::new(self.http()).unwrap_or_else(|error| panic!("{} is no coordinator: {error}", self.http()))
     }
 
-    /// Ends every part the polite way.
-    pub async fn stop(self) {
+    /// Ends every part the polite way. What they wrote is there until the folder is dropped.
+    pub async fn stop(self) -> TempDir {
         self.coordinator.stop(std::time::Duration::from_secs(10)).await;
         self.mesh.stop().await;
+        self.dir
     }
 }

@@ -1,0 +1,19 @@
+//! The program as a user meets it: real processes on free ports, a real model, a real ledger, OpenAI's own client.
+
+mod bench;
+mod cancel;
+mod demo;
+mod demo_life;
+mod determinism;
+mod embed;
+mod events;
+mod ledger;
+mod models;
+mod openai;
+mod process;
+mod readme;
+mod refusals;
+mod routes;
+mod text;
+mod usage;
+mod wire;
