@@ -1,0 +1,13 @@
+//! Nodes in real processes on loopback: bits, failures, hostile peers, memory, discovery.
+//!
+//! One mesh runs at a time (see [`net::Mesh`]): two would share the cores, and neither their deadlines nor their memory
+//! would say anything.
+
+mod bits;
+mod discovery;
+mod drive;
+mod hostile;
+mod memory;
+mod net;
+mod process;
+mod vanish;
