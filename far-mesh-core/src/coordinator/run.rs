@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -115,6 +116,11 @@ impl Coordinator {
     /// The providers known now.
     pub fn providers(&self) -> Vec<Advert> {
         self.table.adverts()
+    }
+
+    /// Waits until the mesh was asked for providers once, at most for `patience`: before that, none are known.
+    pub async fn surveyed(&self, patience: Duration) {
+        self.table.filled(patience).await;
     }
 
     /// Sessions that run now.

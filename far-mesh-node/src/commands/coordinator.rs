@@ -1,6 +1,6 @@
 //! `far-mesh coordinator`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use far_ledger::{SqliteStore, Store};
 use far_mesh_core::{
@@ -18,6 +18,10 @@ use crate::{
     models,
     progress::Progress,
 };
+
+/// How long the first look for providers may take: a request that comes before its end would be refused. A mesh that
+/// answers no sooner is not waited for; the coordinator finds its providers later.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// Serves the HTTP API until asked to end.
 ///
@@ -67,5 +71,7 @@ async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordi
         meter.set_total(total);
         meter.set(done);
     });
-    Ok((node, Arc::new(started.await?)))
+    let coordinator = started.await?;
+    coordinator.surveyed(FIRST_LOOK).await;
+    Ok((node, Arc::new(coordinator)))
 }
