@@ -82,6 +82,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         }
     })?;
     json.end().map_err(|error| malformed(&error))?;
+    // serde would take an array's values for the fields, in their order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let message = "the body is not a JSON object: send {\"prompt\": ...}";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message));
+    }
     Ok(value)
 }
 
