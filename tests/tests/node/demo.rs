@@ -80,7 +80,10 @@ async fn the_mesh_may_be_cut_otherwise_and_the_price_be_another() {
     let ran =
         demo(&["--json", "--providers", "5", "--max-tokens", "8", PROMPT], &[("PRICE_PER_TOKEN_FAR", "0.25")]).await;
     let object = account(&ran.stdout, 5, 250_000_000);
-    assert_eq!((object["cost_far"].as_str(), object["text"].as_str().unwrap()), (Some("2"), &ANSWER[..45]));
+    assert_eq!(
+        (object["cost_far"].as_str(), object["text"].as_str().unwrap()),
+        (Some("2"), "Quantum computing is a rapidly evolving field that")
+    );
 }
 
 #[tokio::test]

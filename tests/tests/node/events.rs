@@ -16,7 +16,12 @@ fn greedy(max_tokens: u64) -> Value {
 
 /// The data of each event: one `data:` line, then an empty one, and nothing else.
 fn events(answer: &Answer) -> Vec<&str> {
-    assert_eq!((answer.status, &answer.headers["content-type"].to_str().unwrap()[..17]), (200, "text/event-stream"));
+    assert_eq!(
+        (answer.status, answer.headers["content-type"].to_str().unwrap()),
+        (200, "text/event-stream"),
+        "{}",
+        answer.text
+    );
     let blocks = answer.text.strip_suffix("\n\n").expect("every event ends").split("\n\n");
     blocks.map(|block| block.strip_prefix("data: ").filter(|data| !data.contains('\n')).expect("one line")).collect()
 }
@@ -95,7 +100,8 @@ async fn a_raw_prompt_is_not_put_into_the_template() {
 
 #[tokio::test]
 async fn an_answer_ends_by_itself_at_a_stop_text_or_at_the_bound() {
-    let net = Testnet::start(3).await;
+    // The first word of the short answer is a close call, which 8-bit activations decide otherwise.
+    let net = Testnet::start_with(3, &["--precision", "exact"]).await;
     let wire = Wire::new(&net);
     let end = |account: &Value| {
         (account["finish_reason"].as_str().unwrap().to_owned(), account["usage"]["completion_tokens"].clone())

@@ -1,5 +1,7 @@
 //! The program as a user meets it: real processes on free ports, a real model, a real ledger, OpenAI's own client.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bench;
 mod cancel;
 mod demo;

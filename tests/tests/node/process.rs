@@ -20,14 +20,14 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a finished run left.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// `far-mesh` with a data folder of its own, where no settings of the machine reach it.
-pub fn far_mesh(data_dir: &TempDir) -> Command {
+pub(crate) fn far_mesh(data_dir: &TempDir) -> Command {
     let mut command = Command::new(far_mesh_tests::program());
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("FAR_MESH_")) {
@@ -44,7 +44,7 @@ pub fn far_mesh(data_dir: &TempDir) -> Command {
 }
 
 /// Runs to the end.
-pub async fn ran(mut command: Command) -> Ran {
+pub(crate) async fn ran(mut command: Command) -> Ran {
     let output = timeout(PATIENCE, command.output()).await.unwrap_or_else(|_| panic!("{command:?} hangs"));
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes| String::from_utf8(bytes).unwrap_or_else(|error| panic!("not text: {error}"));
@@ -54,26 +54,26 @@ pub async fn ran(mut command: Command) -> Ran {
 }
 
 /// `far-mesh` with these arguments, run to the end.
-pub async fn run(data_dir: &TempDir, args: &[impl AsRef<OsStr>]) -> Ran {
+pub(crate) async fn run(data_dir: &TempDir, args: &[impl AsRef<OsStr>]) -> Ran {
     let mut command = far_mesh(data_dir);
     command.args(args);
     ran(command).await
 }
 
-pub fn temporary() -> TempDir {
+pub(crate) fn temporary() -> TempDir {
     tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for a test: {error}"))
 }
 
 /// A program that is running.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     stderr: JoinHandle<String>,
 }
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -87,27 +87,27 @@ impl Running {
     }
 
     /// The next line of its output; `None` at the end.
-    pub async fn line(&mut self) -> Option<String> {
+    pub(crate) async fn line(&mut self) -> Option<String> {
         timeout(PATIENCE, self.lines.next_line()).await.expect("it says nothing").expect("its output is text")
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
     /// ctrl-C.
-    pub async fn interrupt(&self) {
+    pub(crate) async fn interrupt(&self) {
         let sent = Command::new("kill").args(["-INT", &self.pid().to_string()]).status().await;
         assert!(sent.expect("`kill` runs").success());
     }
 
     /// kill -9.
-    pub async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it can be killed");
     }
 
     /// Waits for its end: how, and what its log was.
-    pub async fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap();
         let log = self.stderr.await.unwrap();
         assert!(!log.contains("panicked at"), "{log}");
@@ -116,10 +116,10 @@ impl Running {
 }
 
 /// What [`processes_in`] finds when nothing runs there.
-pub const NONE: [u32; 0] = [];
+pub(crate) const NONE: [u32; 0] = [];
 
 /// Processes whose command line names this folder: the parts of a mesh have theirs in it.
-pub fn processes_in(dir: &Path) -> Vec<u32> {
+pub(crate) fn processes_in(dir: &Path) -> Vec<u32> {
     let dir = dir.to_str().expect("a temporary folder's name is text");
     let Ok(entries) = std::fs::read_dir("/proc") else { panic!("this test looks at processes in /proc") };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
@@ -132,7 +132,7 @@ pub fn processes_in(dir: &Path) -> Vec<u32> {
 }
 
 /// Looks until there is something to see.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
     let seen = timeout(Duration::from_secs(30), async {
         loop {

@@ -8,6 +8,7 @@ use far_mesh_node::cli::Cli;
 /// Stands for what a reader fills in.
 const FILLED_IN: &[(&str, &str)] = &[
     ("$BOOTSTRAP", "/ip4/10.0.0.1/tcp/31337/p2p/12D3KooWHHR7ADWeU6DvW7iraMnWYVfvk9u7zRJwdd9qtqo9rzsi"),
+    ("0x5290...9ee7", "0x52908400098527886e0f7030069857d2e4169ee7"),
     ("0x...", "0x00000000000000000000000000000000000000a1"),
     ("OWNER/REPO/FILE.gguf", "owner/repo/file.gguf"),
 ];
@@ -44,7 +45,7 @@ fn joined(text: &str) -> String {
     for line in text.lines() {
         let line = if whole.ends_with(' ') { line.trim_start() } else { line };
         match line.split_once(" \\") {
-            Some((start, rest)) if rest.is_empty() => {
+            Some((start, "")) => {
                 whole.push_str(start.trim_end());
                 whole.push(' ');
             }

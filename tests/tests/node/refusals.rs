@@ -30,7 +30,7 @@ fn cases() -> Vec<Case> {
         (GENERATE, r#"{"prompt": "x"} trailing"#.into(), 400, "invalid_json", None, &["line 1 column 17"]),
         (GENERATE, with("max_tokens", json!("many")), 400, "invalid_type", Some("max_tokens"), &["many"]),
         (GENERATE, with("prompt", json!(["x"])), 400, "invalid_type", Some("prompt"), &["string"]),
-        (GENERATE, "[]".into(), 400, "invalid_request", None, &[]),
+        (GENERATE, r#"["m", "x"]"#.into(), 400, "invalid_request", None, &["object"]),
         (GENERATE, "{}".into(), 400, "missing_field", Some("prompt"), &["prompt"]),
         (
             CHAT,

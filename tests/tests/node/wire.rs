@@ -8,27 +8,27 @@ use serde_json::{Value, json};
 
 /// A client of one coordinator.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     base: String,
     http: reqwest::Client,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Wire {
-    pub fn new(net: &Testnet) -> Self {
+    pub(crate) fn new(net: &Testnet) -> Self {
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
         Self { base: net.http().to_owned(), http }
     }
 
     /// Sends a body as it is; none where it is empty.
-    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         let request =
             self.http.request(method, format!("{}{path}", self.base)).header(CONTENT_TYPE, "application/json");
         let response = request.body(body).send().await.unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -37,18 +37,18 @@ impl Wire {
         Answer { status, headers, text }
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.send(Method::GET, path, "").await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         answer.json()
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(Method::POST, path, body.to_string()).await
     }
 
     /// An answer that is not streamed and goes well.
-    pub async fn whole(&self, path: &str, mut body: Value) -> Value {
+    pub(crate) async fn whole(&self, path: &str, mut body: Value) -> Value {
         body["stream"] = json!(false);
         let answer = self.post(path, body).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
@@ -57,7 +57,7 @@ impl Wire {
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 }
