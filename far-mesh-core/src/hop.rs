@@ -19,6 +19,11 @@ pub trait Hop: Send + Sync + fmt::Debug {
     /// The layers this hop covers.
     fn span(&self) -> Span;
 
+    /// Width of the hidden states it takes and gives, where it knows: a bound on what callers may send.
+    fn hidden(&self) -> Option<usize> {
+        None
+    }
+
     /// Makes room for a session. Dropping what is returned ends the session and frees the room.
     ///
     /// # Errors

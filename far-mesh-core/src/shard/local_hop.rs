@@ -103,6 +103,10 @@ impl Hop for LocalHop {
         self.span
     }
 
+    fn hidden(&self) -> Option<usize> {
+        Some(self.info.hidden)
+    }
+
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
         Box::pin(async move { Ok(Box::new(self.open_now(&request)?) as Box<dyn HopSession>) })
     }

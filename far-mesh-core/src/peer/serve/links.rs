@@ -16,7 +16,7 @@ use crate::{
     activation::Dtype,
     hop::{Done, Input, Rows, Step},
     id::NodeId,
-    limits::MAX_STEPS_IN_FLIGHT,
+    limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
     peer::wire::{Fault, Frame, Link, LinkError, Open, State, Tally},
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Links {
     source: StepSource,
     sink: Option<(NodeId, Link)>,
     contract: Contract,
+    /// Longest payload of a step.
+    step_bytes: usize,
     progress: Progress,
     /// Checked, not yet handed to the shard.
     arrived: VecDeque<Step>,
@@ -91,7 +93,13 @@ struct Pending {
 }
 
 impl Links {
-    pub(super) fn new(control: Link, source: StepSource, open: &Open) -> Self {
+    /// `hidden` is the width of the shard's activations, where it is known: it bounds the frames that are read.
+    pub(super) fn new(mut control: Link, source: StepSource, open: &Open, hidden: Option<usize>) -> Self {
+        let rows = MAX_CHUNK_TOKENS.min(open.context_tokens as usize);
+        let step_bytes = rows * hidden.unwrap_or(MAX_HIDDEN) * open.dtype.bytes();
+        if matches!(source, StepSource::Coordinator) {
+            control.limit_payload(step_bytes);
+        }
         let contract = Contract {
             embeds: open.span.start() == 0,
             forwards: open.next.is_some(),
@@ -104,6 +112,7 @@ impl Links {
             source,
             sink: None,
             contract,
+            step_bytes,
             progress: Progress::default(),
             arrived: VecDeque::new(),
             pending: VecDeque::new(),
@@ -205,7 +214,8 @@ impl Links {
             && let Poll::Ready(attached) = attach.as_mut().poll(cx)
         {
             let node = *node;
-            let link = attached.map_err(|reason| End::Fault(Fault::PeerLost { node, reason }))?;
+            let mut link = attached.map_err(|reason| End::Fault(Fault::PeerLost { node, reason }))?;
+            link.limit_payload(self.step_bytes);
             self.source = StepSource::Peer(node, link);
         }
         while let StepSource::Peer(node, link) = &mut self.source {

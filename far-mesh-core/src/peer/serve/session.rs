@@ -56,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: L
         Source::Peer(node) => StepSource::Waiting(node, take_source(attached, room).boxed()),
     };
     let (live, present) = (shared.live.enter(), shared.present.enter());
-    let mut links = Links::new(control, source, &open);
+    let mut links = Links::new(control, source, &open, shared.hop.hidden());
     let (end, tally) = Box::pin(serve(&shared, &mut links, &open, has_room)).await;
     drop((live, registration));
     tracing::debug!(%session, %coordinator, %span, ?end, ?tally, "session over");
@@ -187,6 +187,8 @@ async fn connect(shared: &Shared, session: SessionId, next: &Next) -> Result<Lin
     let attach = async {
         let stream = shared.dialer.open(next.node, next.addrs.clone()).await.map_err(|error| error.to_string())?;
         let mut link = Link::new(stream, session);
+        // Steps only go out here.
+        link.limit_payload(0);
         link.send(Frame::Attach(Attach { session })).await.map_err(|error| error.to_string())?;
         match link.recv().await {
             Ok(Frame::Attached) => Ok(link),

@@ -25,7 +25,8 @@ use crate::{
 /// Bytes before the payload, the length included.
 pub const HEADER_BYTES: usize = 36;
 
-const LENGTH_BYTES: usize = 4;
+/// Bytes of the length, which does not count itself.
+pub(super) const LENGTH_BYTES: usize = 4;
 /// Bytes of a token id.
 pub(super) const TOKEN_BYTES: usize = size_of::<u32>();
 

@@ -21,9 +21,12 @@ use futures::io::{AsyncRead, AsyncWrite};
 use super::{
     BoxedStream,
     frame::Frame,
-    header::{FrameError, HEADER_BYTES, Header, session_tag},
+    header::{FrameError, HEADER_BYTES, Header, LENGTH_BYTES, session_tag},
 };
-use crate::{id::SessionId, limits::MAX_STEPS_IN_FLIGHT};
+use crate::{
+    id::SessionId,
+    limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_STEPS_IN_FLIGHT},
+};
 
 /// Bytes read at once: a decode step of a small model is one read.
 const READ_BYTES: usize = 16 * 1024;
@@ -42,6 +45,8 @@ pub struct Link {
     stream: BoxedStream,
     /// Tag of the session; `None` until the greeting of an accepted stream names it.
     session: Option<u64>,
+    /// Longest payload that is read.
+    max_payload_bytes: usize,
     read: ReadState,
     write: WriteState,
 }
@@ -96,15 +101,16 @@ pub enum LinkError {
 impl Link {
     /// A stream this node opened for `session`.
     pub fn new(stream: BoxedStream, session: SessionId) -> Self {
-        Self::with_tag(stream, Some(session_tag(session)))
+        Self::with(stream, Some(session_tag(session)), MAX_FRAME_BYTES)
     }
 
-    /// A stream this node accepted: its first frame must be a greeting, which binds the link to its session.
+    /// A stream this node accepted: its first frame must be a greeting, which binds the link to its session. It reads no
+    /// frame longer than a control frame until [`Link::limit_payload`] says how long its steps may be.
     pub fn accepted(stream: BoxedStream) -> Self {
-        Self::with_tag(stream, None)
+        Self::with(stream, None, MAX_CONTROL_BYTES)
     }
 
-    fn with_tag(stream: BoxedStream, session: Option<u64>) -> Self {
+    fn with(stream: BoxedStream, session: Option<u64>, max_payload_bytes: usize) -> Self {
         let read = ReadState {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             filled: 0,
@@ -114,7 +120,12 @@ impl Link {
             arrived: 0,
             total_bytes: 0,
         };
-        Self { stream, session, read, write: WriteState { flushed: true, ..WriteState::default() } }
+        Self { stream, session, max_payload_bytes, read, write: WriteState { flushed: true, ..WriteState::default() } }
+    }
+
+    /// Refuses frames with a longer payload as soon as their header is there; control frames always fit.
+    pub fn limit_payload(&mut self, bytes: usize) {
+        self.max_payload_bytes = bytes.max(MAX_CONTROL_BYTES);
     }
 
     /// Bytes that arrived so far.
@@ -187,6 +198,7 @@ impl Link {
                     }
                     _ => {}
                 }
+                self.check_length(&header)?;
                 self.read.header = Some(header);
                 header
             }
@@ -245,6 +257,15 @@ impl Link {
             return Err(unexpected(header, "any other frame"));
         }
         Ok(())
+    }
+
+    /// What the shape allows may still be more than this stream has a use for.
+    fn check_length(&self, header: &Header) -> Result<(), FrameError> {
+        if header.payload_bytes <= self.max_payload_bytes {
+            return Ok(());
+        }
+        let of = |payload_bytes| HEADER_BYTES - LENGTH_BYTES + payload_bytes;
+        Err(FrameError::Length { got: of(header.payload_bytes), min: of(0), max: of(self.max_payload_bytes) })
     }
 
     fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<Result<[u8; HEADER_BYTES], LinkError>> {

@@ -1,10 +1,10 @@
 //! Bytes that are no frames.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use far_mesh_core::{
     hop::{Input, Rows, Step},
-    peer::wire::{Fault, Frame, HEADER_BYTES},
+    peer::wire::{Attach, Fault, Frame, HEADER_BYTES, Open},
 };
 use futures::{AsyncReadExt, AsyncWriteExt, future::join_all};
 
@@ -22,6 +22,8 @@ fn header(length: u32, version: u8, kind: u8) -> Vec<u8> {
 const VERSION: u8 = 1;
 const ACTIVATION: u8 = 2;
 const OPEN: u8 = 6;
+const OPENED: u8 = 7;
+const ATTACH: u8 = 8;
 
 #[tokio::test]
 async fn garbage_and_wrong_lengths_and_versions_are_refused() {
@@ -77,36 +79,46 @@ async fn streams_that_say_half_a_word_are_closed_by_the_greeting_deadline() {
 }
 
 #[tokio::test]
-async fn announcing_large_frames_takes_no_memory() {
-    const STREAMS: usize = 60;
+async fn frames_larger_than_the_session_are_refused_before_they_are_read() {
+    const STREAMS: usize = 40;
     let targets = Targets::start().await;
     let before = memory(targets.second()).resident;
-    // The largest there can be: 512 rows of 16384 values.
+    // The largest there can be: 512 rows of 16384 values, nearly all of which are sent.
     let mut announced = header((512 * 16_384 * 4 + HEADER_BYTES - 4) as u32, VERSION, ACTIVATION);
     announced[28..32].copy_from_slice(&512_u32.to_le_bytes());
     announced[32..36].copy_from_slice(&16_384_u32.to_le_bytes());
+    let rows = vec![0; 8 << 20];
     let mut streams = vec![];
-    for _ in 0..STREAMS {
+    for at in 0..STREAMS {
         let open = good_open("10..20");
-        let (tag, _) = open.session.0.split_at(8);
-        announced[8..16].copy_from_slice(tag);
+        announced[8..16].copy_from_slice(&open.session.0[..8]);
         // Sent by hand: a link would send whole frames only.
         let mut stream = targets.stream(targets.second()).await;
-        stream.write_all(&greeting(&open)).await.unwrap();
-        let mut opened = [0; HEADER_BYTES];
-        within(GREETING, "it opens", stream.read_exact(&mut opened)).await.unwrap();
-        assert_eq!(opened[5], 7, "Opened");
-        stream.write_all(&announced).await.unwrap();
-        stream.write_all(&[0; 1000]).await.unwrap();
-        stream.flush().await.unwrap();
+        // In a session, or on a stream that waits for its session.
+        if at % 2 == 0 {
+            stream.write_all(&greeting(&open)).await.unwrap();
+            let mut opened = [0; HEADER_BYTES];
+            within(GREETING, "it opens", stream.read_exact(&mut opened)).await.unwrap();
+            assert_eq!(opened[5], OPENED);
+        } else {
+            let body = postcard::to_stdvec(&Attach { session: open.session }).unwrap();
+            stream.write_all(&frame(ATTACH, &open, &body)).await.unwrap();
+        }
+        // Once it was refused, nobody takes the rest.
+        let _ = stream.write_all(&announced).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&rows)).await;
         streams.push(stream);
     }
     let during = memory(targets.second()).resident;
-    println!("{STREAMS} frames of 32 MiB announced: {:.1} MiB, had {:.1}", mib(during), mib(before));
+    println!("{STREAMS} frames of 32 MiB: {:.1} MiB, had {:.1}", mib(during), mib(before));
     assert!(during < before + super::KEPT, "{during} bytes, had {before}");
-    targets.serve_honestly(&targets.honest, "beside announced frames").await;
+    let mut answer = vec![];
+    let _ = within(GREETING, "it is closed", streams[0].read_to_end(&mut answer)).await;
+    let Fault::BadStep(reason) = fault(&answer) else { panic!("{answer:?}") };
+    assert!(reason.contains("33554464") && reason.contains("147488"), "{reason}");
+    targets.serve_honestly(&targets.honest, "beside large frames").await;
     drop(streams);
-    targets.unharmed("announced frames").await;
+    targets.unharmed("large frames").await;
     targets.stop().await;
 }
 
@@ -138,9 +150,13 @@ async fn a_frame_of_another_session_ends_the_session() {
 }
 
 /// An `Open` as bytes.
-fn greeting(open: &far_mesh_core::peer::wire::Open) -> Vec<u8> {
-    let body = postcard::to_stdvec(open).unwrap();
-    let mut bytes = header((body.len() + HEADER_BYTES - 4) as u32, VERSION, OPEN);
+fn greeting(open: &Open) -> Vec<u8> {
+    frame(OPEN, open, &postcard::to_stdvec(open).unwrap())
+}
+
+/// A control frame of the session that `open` asks for.
+fn frame(kind: u8, open: &Open, body: &[u8]) -> Vec<u8> {
+    let mut bytes = header((body.len() + HEADER_BYTES - 4) as u32, VERSION, kind);
     bytes[8..16].copy_from_slice(&open.session.0[..8]);
     bytes.extend(body);
     bytes

@@ -61,6 +61,23 @@ fn step(seq: u64, rows: usize, hidden: usize) -> Frame {
 }
 
 #[tokio::test]
+async fn a_frame_the_stream_has_no_use_for_is_refused_at_its_header() {
+    let (mut a, mut b, _) = pair(4096);
+    b.limit_payload(64 * 16 * 4);
+    a.send(step(0, 64, 16)).await.unwrap();
+    assert!(b.recv().await.is_ok(), "as long as it may be");
+    b.limit_payload(0);
+    a.queue(step(1, MAX_CHUNK_TOKENS, MAX_HIDDEN)).unwrap();
+    let refused = tokio::select! {
+        frame = b.recv() => frame,
+        sent = poll_fn(|cx| a.poll_drain(cx)) => panic!("{sent:?}, though nobody reads it"),
+    };
+    let most = 16 * 1024 + HEADER_BYTES - LENGTH_BYTES;
+    assert!(matches!(refused, Err(LinkError::Frame(FrameError::Length { max, .. })) if max == most), "{refused:?}");
+    assert!(b.received_bytes() < 32 * 1024, "{} bytes were read", b.received_bytes());
+}
+
+#[tokio::test]
 async fn frames_arrive_whole_however_the_stream_cuts_them() {
     for piece in [1, 7, 36, 37, 1000, 1 << 20] {
         let (mut a, mut b, _) = pair(piece);
