@@ -10,15 +10,20 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     id::{ModelHash, NodeId},
-    peer::{Advert, DiscoveryError, Node},
+    peer::{Advert, DiscoveryError, Multiaddr, Node, SHARD_PROTOCOL},
     route::Offer,
 };
 
 /// How often the DHT is asked: a look-up costs a few dozen small requests (m: 180 with 100 nodes).
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// How long a node that was lost is left out, unless it announces itself anew: longer than its next advert takes.
+/// How long a node that was lost is left out, unless it announces itself anew or answers: longer than its next advert
+/// takes.
 const SET_ASIDE: Duration = Duration::from_secs(60);
+
+/// How long a node that was lost is left alone at first; twice as long each time it is lost again soon
+/// after it came back.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Adverts of one model and nodes not to be used for now.
 #[derive(Debug)]
@@ -33,6 +38,10 @@ pub(super) struct Table {
 struct Aside {
     since: Instant,
     seq: u64,
+    /// How long it is left alone before it is asked again.
+    wait: Duration,
+    /// It was asked again and is there.
+    answers: bool,
 }
 
 impl Table {
@@ -42,6 +51,10 @@ impl Table {
 
     /// Keeps the table fresh until dropped.
     pub(super) async fn keep(&self) {
+        tokio::join!(self.keep_adverts(), self.keep_asking());
+    }
+
+    async fn keep_adverts(&self) {
         let mut ticks = tokio::time::interval(REFRESH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -49,6 +62,43 @@ impl Table {
             if let Err(error) = self.refresh().await {
                 tracing::debug!(%error, "the table of providers is not refreshed");
             }
+        }
+    }
+
+    /// A pause or a broken line may be over long before the node announces itself anew, so it is asked.
+    async fn keep_asking(&self) {
+        let mut ticks = tokio::time::interval(ASK_AGAIN / 2);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            futures::future::join_all(self.due().into_iter().map(|(node, since, addrs)| async move {
+                // A node that is stopped or cut off agrees on no protocol, though its connection may stand.
+                if self.node.open_stream(node, &addrs, SHARD_PROTOCOL).await.is_ok() {
+                    self.answered(node, since);
+                }
+            }))
+            .await;
+        }
+    }
+
+    /// The nodes to be asked now, and where they are.
+    fn due(&self) -> Vec<(NodeId, Instant, Vec<Multiaddr>)> {
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = |lost: &Aside| !lost.answers && (lost.wait..SET_ASIDE).contains(&lost.since.elapsed());
+        let adverts = self.adverts.borrow();
+        let addrs = |node: NodeId| {
+            adverts.iter().flatten().find(|advert| advert.peer == node).map(|advert| advert.shard.addrs.clone())
+        };
+        let due = aside.iter().filter(|(_, lost)| due(lost));
+        due.filter_map(|(&node, lost)| Some((node, lost.since, addrs(node)?))).collect()
+    }
+
+    /// Uses a node again, unless it was lost once more meanwhile.
+    fn answered(&self, node: NodeId, since: Instant) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lost) = aside.get_mut(&node).filter(|lost| lost.since == since) {
+            tracing::info!(%node, "a lost node answers again");
+            lost.answers = true;
         }
     }
 
@@ -71,7 +121,8 @@ impl Table {
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
         let adverts = self.adverts.borrow();
-        let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| advert.seq > lost.seq);
+        let usable =
+            |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.answers || advert.seq > lost.seq);
         adverts.iter().flatten().filter(usable).cloned().collect()
     }
 
@@ -80,10 +131,16 @@ impl Table {
         self.adverts().iter().map(|advert| Offer::from_advert(advert, self.node.rtt(&advert.peer))).collect()
     }
 
-    /// Leaves out a node that was lost until it announces itself anew.
+    /// Leaves out a node that was lost until it announces itself anew or answers again.
     pub(super) fn set_aside(&self, node: NodeId) {
         let seq = self.adverts.borrow().iter().flatten().find(|advert| advert.peer == node).map_or(0, |a| a.seq);
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
-        aside.insert(node, Aside { since: Instant::now(), seq });
+        // Many sessions may lose it at once; only a node that came back and is lost again waits longer.
+        let wait = match aside.get(&node) {
+            Some(before) if before.answers => (before.wait * 2).min(SET_ASIDE),
+            Some(before) => before.wait,
+            None => ASK_AGAIN,
+        };
+        aside.insert(node, Aside { since: Instant::now(), seq, wait, answers: false });
     }
 }

@@ -113,6 +113,9 @@ async fn a_provider_that_falls_silent_is_lost_by_its_deadline() {
 
     signal(&providers[1], "CONT");
     until_room(Duration::from_secs(2), "it is free when it goes on", [(&providers[1], before[1])]).await;
+    let awake = Instant::now();
+    until_served(&client, Duration::from_secs(5)).await;
+    println!("in routes again {:?} after it went on", awake.elapsed());
     mesh.stop(providers.into_iter().chain([coordinator])).await;
 }
 
