@@ -15,6 +15,8 @@ use far_mesh_core::{
     model::{Precision, gguf, testing::TinyLlama},
     shard::{Config, LoadError, Shard, plan_span},
 };
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use support::{Chain, HASH, bits, config, load, span};
 
 fn tiny(model: &TinyLlama) -> (tempfile::TempDir, Config) {
@@ -69,6 +71,44 @@ async fn spans_chunks_and_other_sessions_change_no_bit() {
         let (own, others) = futures::join!(logits_of(&shard, &ids, &[0, 6], 1), futures::future::join_all(others));
         assert!(own == whole, "among others");
         assert!(others.iter().all(|other| *other == whole[..40 * 80]), "the others");
+        assert_eq!(shard.free_tokens(), 1024);
+    }
+}
+
+/// A step of one session alone may run where it is asked for, steps of several meet at the worker.
+#[tokio::test]
+async fn who_runs_a_step_shows_in_no_bit_and_no_account() {
+    let (_dir, config) = tiny(&TinyLlama::default());
+    let shard = load(config);
+    let (hop, head) = (shard.hop().unwrap(), shard.head().unwrap());
+    let prompts: Vec<Vec<u32>> = (0..4).map(|i| ids(60 + i).split_off(i as usize)).collect();
+    let mut alone = vec![];
+    for ids in &prompts {
+        alone.push(logits_of(&shard, ids, &[0, 6], 60).await);
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    for _ in 0..20 {
+        let mut sessions = vec![];
+        for ids in &prompts {
+            let hop: Arc<dyn Hop> = hop.clone();
+            sessions.push((Chain::open(&[(hop, span(0, 6))], 64).await, ids.as_slice(), vec![]));
+        }
+        while sessions.iter().any(|(_, ids, _)| !ids.is_empty()) {
+            let chosen = sessions.iter_mut().filter(|(_, ids, _)| !ids.is_empty() && random.random_bool(0.4));
+            let steps: Vec<_> = chosen.map(|session| (session, if random.random_bool(0.8) { 1 } else { 3 })).collect();
+            futures::future::join_all(steps.into_iter().map(async |((chain, ids, rows), count)| {
+                let (now, later) = ids.split_at(count.min(ids.len()));
+                *ids = later;
+                let hidden = chain.step(now, Rows::All).await.unwrap();
+                rows.extend(bits(&support::logits(&*head, &[hidden]).await));
+            }))
+            .await;
+        }
+        for ((chain, _, rows), want) in sessions.into_iter().zip(&alone) {
+            assert!(rows == *want);
+            let accounts = chain.close().await;
+            assert!(accounts[0].tokens == 60 && !accounts[0].compute.is_zero(), "{accounts:?}");
+        }
         assert_eq!(shard.free_tokens(), 1024);
     }
 }

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     config::{Config, Info, LoadError},
+    device::Device,
+    dispatch::Dispatch,
     engine::{Engine, ModelEngine},
     local_head::LocalHead,
     local_hop::LocalHop,
@@ -67,7 +69,7 @@ impl Shard {
     }
 
     fn start(
-        mut engine: Box<dyn Engine>,
+        engine: Box<dyn Engine>,
         info: Info,
         has_head: bool,
         arena: Arena,
@@ -78,22 +80,23 @@ impl Shard {
         let (ended_sender, ended) = oneshot::channel();
         let abandon = Arc::new(AtomicBool::new(false));
         let abandoned = Arc::clone(&abandon);
+        let device = Device::new(engine, pool, isa.unwrap_or_else(Isa::best));
+        let dispatch = Dispatch::new(Arc::clone(&device), commands.clone());
         let thread = thread::Builder::new()
             .name("far-mesh-shard".into())
             .spawn(move || {
-                let _threads = pool.install();
-                isa.unwrap_or_else(Isa::best).scope(|| worker::run(&mut *engine, inbox, &abandoned));
+                worker::run(&device, inbox, &abandoned);
                 // Weights and cache are gone when the end is told.
-                drop(engine);
+                device.end();
                 let _ = ended_sender.send(());
             })
             .map_err(LoadError::Thread)?;
         let info = Arc::new(info);
         let hop =
-            info.span.map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), commands.clone())));
+            info.span.map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), dispatch.clone())));
         Ok(Self {
             hop,
-            head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), commands.clone()))),
+            head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), dispatch))),
             info,
             arena,
             commands,

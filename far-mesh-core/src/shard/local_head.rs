@@ -3,9 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
 
-use super::{config::Info, local_hop::check_activation, queue::LogitsJob, worker::Command};
+use super::{config::Info, dispatch::Dispatch, local_hop::check_activation};
 use crate::{
     activation::Activation,
     hop::{Head, HopError},
@@ -14,12 +13,12 @@ use crate::{
 /// Computes logits on this machine's device.
 pub struct LocalHead {
     info: Arc<Info>,
-    commands: mpsc::Sender<Command>,
+    dispatch: Dispatch,
 }
 
 impl LocalHead {
-    pub(super) fn new(info: Arc<Info>, commands: mpsc::Sender<Command>) -> Self {
-        Self { info, commands }
+    pub(super) fn new(info: Arc<Info>, dispatch: Dispatch) -> Self {
+        Self { info, dispatch }
     }
 }
 
@@ -28,10 +27,8 @@ impl Head for LocalHead {
     fn logits(&self, hidden: Activation) -> BoxFuture<'_, Result<Vec<f32>, HopError>> {
         Box::pin(async move {
             check_activation(&self.info, &hidden)?;
-            let (reply, result) = oneshot::channel();
-            let command = Command::Logits(LogitsJob { hidden, reply });
-            self.commands.send(command).await.map_err(|_| HopError::Closed)?;
-            result.await.unwrap_or(Err(HopError::Closed))
+            let answer = self.dispatch.logits(hidden).await?;
+            answer.await.unwrap_or(Err(HopError::Closed))
         })
     }
 

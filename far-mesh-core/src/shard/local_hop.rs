@@ -10,14 +10,12 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
 
 use super::{
     config::Info,
+    dispatch::{Answer, Dispatch},
     pages::{Arena, NoRoom},
-    queue::StepJob,
     seat::Seat,
-    worker::Command,
 };
 use crate::{
     hop::{Account, Done, Hop, HopError, HopSession, Input, OpenSession, Step},
@@ -30,7 +28,7 @@ pub struct LocalHop {
     info: Arc<Info>,
     span: Span,
     arena: Arena,
-    commands: mpsc::Sender<Command>,
+    dispatch: Dispatch,
     sessions: AtomicU64,
 }
 
@@ -39,16 +37,16 @@ struct LocalSession {
     info: Arc<Info>,
     span: Span,
     context_tokens: u32,
-    commands: mpsc::Sender<Command>,
+    dispatch: Dispatch,
     seat: Arc<Seat>,
     next_seq: u64,
     position: u32,
-    on_their_way: VecDeque<oneshot::Receiver<Result<Done, HopError>>>,
+    on_their_way: VecDeque<Answer<Done>>,
 }
 
 impl LocalHop {
-    pub(super) fn new(info: Arc<Info>, span: Span, arena: Arena, commands: mpsc::Sender<Command>) -> Self {
-        Self { info, span, arena, commands, sessions: AtomicU64::new(0) }
+    pub(super) fn new(info: Arc<Info>, span: Span, arena: Arena, dispatch: Dispatch) -> Self {
+        Self { info, span, arena, dispatch, sessions: AtomicU64::new(0) }
     }
 
     fn check(&self, request: &OpenSession) -> Result<(), HopError> {
@@ -76,7 +74,7 @@ impl LocalHop {
 
     fn open_now(&self, request: &OpenSession) -> Result<LocalSession, HopError> {
         self.check(request)?;
-        if self.commands.is_closed() {
+        if self.dispatch.is_closed() {
             return Err(HopError::Closed);
         }
         let lease = self.arena.lease(request.context_tokens as usize).map_err(|NoRoom { free_tokens }| {
@@ -89,7 +87,7 @@ impl LocalHop {
             info: Arc::clone(&self.info),
             span: request.span,
             context_tokens: request.context_tokens,
-            commands: self.commands.clone(),
+            dispatch: self.dispatch.clone(),
             seat: Arc::new(Seat::new(number, layers, lease)),
             next_seq: 0,
             position: 0,
@@ -169,12 +167,10 @@ impl HopSession for LocalSession {
             self.check(&step).inspect_err(|_| self.seat.end())?;
             // Within `context_tokens`, so within 32 bits.
             let tokens = step.input.tokens() as u32;
-            let (reply, result) = oneshot::channel();
-            let job = StepJob { number: self.seat.number, seat: Arc::downgrade(&self.seat), step, reply };
-            self.commands.send(Command::Step(job)).await.map_err(|_| HopError::Closed)?;
+            let answer = self.dispatch.step(&self.seat, step).await?;
             self.next_seq += 1;
             self.position += tokens;
-            self.on_their_way.push_back(result);
+            self.on_their_way.push_back(answer);
             Ok(())
         })
     }
@@ -186,7 +182,7 @@ impl HopSession for LocalSession {
             };
             let result = oldest.await;
             self.on_their_way.pop_front();
-            // The worker drops a reply unanswered when the session or the worker has ended.
+            // A reply is dropped unanswered when the session or the worker has ended.
             result.unwrap_or(Err(HopError::Closed))
         })
     }

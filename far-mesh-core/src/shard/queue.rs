@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::seat::Seat;
+use super::{device::Ticket, seat::Seat};
 use crate::{
     activation::Activation,
     hop::{Done, HopError, Step},
@@ -24,6 +24,8 @@ pub(super) struct StepJob {
     pub(super) seat: Weak<Seat>,
     pub(super) step: Step,
     pub(super) reply: oneshot::Sender<Result<Done, HopError>>,
+    #[expect(dead_code, reason = "what counts is when it is dropped")]
+    pub(super) ticket: Ticket,
 }
 
 /// Last hidden states somebody wants logits of.
@@ -31,6 +33,8 @@ pub(super) struct StepJob {
 pub(super) struct LogitsJob {
     pub(super) hidden: Activation,
     pub(super) reply: oneshot::Sender<Result<Vec<f32>, HopError>>,
+    #[expect(dead_code, reason = "what counts is when it is dropped")]
+    pub(super) ticket: Ticket,
 }
 
 /// What the device does next.

@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    device::Device,
     engine::{Engine, EngineStep},
     pages::Arena,
     queue::{LogitsJob, StepJob},
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     activation::Activation,
     hop::{Done, HopError, Input, Rows, Step},
+    kernel::{Isa, Pool},
 };
 
 /// Panics on this token id.
@@ -58,6 +60,7 @@ type Reply = oneshot::Receiver<Result<Done, HopError>>;
 
 struct Bench {
     commands: mpsc::Sender<Command>,
+    device: Arc<Device>,
     gate: SyncSender<()>,
     entered: Receiver<()>,
     log: Arc<Mutex<Vec<Vec<u32>>>>,
@@ -71,9 +74,11 @@ impl Bench {
         let (gate, gated) = sync_channel(1);
         let (enter, entered) = sync_channel(1);
         let log = Arc::<Mutex<Vec<Vec<u32>>>>::default();
-        let mut engine = Recorder { entered: enter, gate: gated, log: Arc::clone(&log) };
-        let thread = std::thread::spawn(move || worker::run(&mut engine, inbox, &AtomicBool::new(false)));
-        Self { commands, gate, entered, log, arena: Arena::new(32, 16), thread: Some(thread) }
+        let engine = Recorder { entered: enter, gate: gated, log: Arc::clone(&log) };
+        let device = Device::new(Box::new(engine), Pool::new(1), Isa::best());
+        let worked = Arc::clone(&device);
+        let thread = std::thread::spawn(move || worker::run(&worked, inbox, &AtomicBool::new(false)));
+        Self { commands, device, gate, entered, log, arena: Arena::new(32, 16), thread: Some(thread) }
     }
 
     fn seat(&self, number: u64, layers: Range<usize>) -> Arc<Seat> {
@@ -83,7 +88,8 @@ impl Bench {
     fn step(&self, seat: &Arc<Seat>, ids: &[u32]) -> Reply {
         let (reply, result) = oneshot::channel();
         let step = Step { seq: 0, position: 0, input: Input::Tokens(ids.to_vec()), output: Rows::None };
-        let job = StepJob { number: seat.number, seat: Arc::downgrade(seat), step, reply };
+        let job =
+            StepJob { number: seat.number, seat: Arc::downgrade(seat), step, reply, ticket: self.device.ticket() };
         self.commands.blocking_send(Command::Step(job)).unwrap();
         result
     }
@@ -91,7 +97,9 @@ impl Bench {
     fn logits(&self, value: f32) -> oneshot::Receiver<Result<Vec<f32>, HopError>> {
         let (reply, result) = oneshot::channel();
         let hidden = Activation::from_f32(1, 1, vec![value]).unwrap();
-        self.commands.blocking_send(Command::Logits(LogitsJob { hidden, reply })).unwrap();
+        self.commands
+            .blocking_send(Command::Logits(LogitsJob { hidden, reply, ticket: self.device.ticket() }))
+            .unwrap();
         result
     }
 

@@ -1,10 +1,11 @@
-//! The thread that owns the device.
+//! The thread that serves the jobs that wait.
 //!
 //! ```text
-//! commands (bounded) -> Queue -> Engine -> a oneshot reply for each job
+//! commands (bounded) -> Queue -> Device, a turn for each forward -> a oneshot reply for each job
 //! ```
 //!
-//! Invariant: a session's pages are free again before the reply to its last step is sent, if its handle is gone.
+//! Invariant: a session's pages are free again before the reply to its last step is sent, if its handle is gone; so are
+//! the tickets of jobs, and the device's turn.
 
 use std::{
     any::Any,
@@ -16,17 +17,15 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    device::Device,
     engine::{Engine, EngineStep},
     queue::{LogitsJob, Queue, StepJob, Work},
     seat::Seat,
 };
-use crate::{
-    hop::{Done, HopError},
-    kernel::Pool,
-};
+use crate::hop::{Done, HopError};
 
 /// Commands on their way to the worker. Senders wait when it is full.
 pub(super) const COMMANDS: usize = 64;
@@ -43,27 +42,38 @@ pub(super) enum Command {
     Stop,
 }
 
+/// A result and who waits for it.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Step(oneshot::Sender<Result<Done, HopError>>, Result<Done, HopError>),
+    Logits(oneshot::Sender<Result<Vec<f32>, HopError>>, Result<Vec<f32>, HopError>),
+}
+
 /// Serves commands until [`Command::Stop`] or until all senders are gone; with `abandon` set it ends after the forward
 /// that is running.
-pub(super) fn run(engine: &mut dyn Engine, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
-    let pool = Pool::installed();
+pub(super) fn run(device: &Device, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
     let mut queue = Queue::default();
     let mut stopping = false;
     while !abandon.load(Ordering::Acquire) {
         if !stopping && queue.waiting() == 0 {
-            pool.iter().for_each(Pool::rest);
             stopping = admit(&mut queue, commands.blocking_recv());
-            pool.iter().for_each(Pool::rouse);
         }
-        while !stopping && queue.waiting() < MAX_WAITING {
-            match commands.try_recv() {
-                Ok(command) => stopping = admit(&mut queue, Some(command)),
-                Err(_) => break,
+        let replies = device.turn().with(|engine| {
+            // What came while the device was in use joins the batch.
+            while !stopping && queue.waiting() < MAX_WAITING {
+                match commands.try_recv() {
+                    Ok(command) => stopping = admit(&mut queue, Some(command)),
+                    Err(_) => break,
+                }
             }
-        }
-        match queue.next() {
-            Some(Work::Logits(jobs)) => logits(engine, jobs),
-            Some(Work::Steps(jobs)) => steps(engine, jobs),
+            match queue.next()? {
+                Work::Logits(jobs) => Some(logits(device, engine, jobs)),
+                Work::Steps(jobs) => Some(steps(device, engine, jobs)),
+            }
+        });
+        // The turn is over: who gets an answer finds the device free.
+        match replies.flatten() {
+            Some(replies) => replies.into_iter().for_each(Reply::send),
             None if stopping => break,
             None => {}
         }
@@ -81,8 +91,8 @@ fn admit(queue: &mut Queue, command: Option<Command>) -> bool {
 }
 
 /// Runs steps in one forward. If that fails each is tried alone, so that one session cannot fail another.
-fn steps(engine: &mut dyn Engine, jobs: Vec<(Arc<Seat>, StepJob)>) {
-    let Some(layers) = jobs.first().map(|(seat, _)| seat.layers.clone()) else { return };
+pub(super) fn steps(device: &Device, engine: &mut dyn Engine, jobs: Vec<(Arc<Seat>, StepJob)>) -> Vec<Reply> {
+    let Some(layers) = jobs.first().map(|(seat, _)| seat.layers.clone()) else { return vec![] };
     let batch: Vec<EngineStep<'_>> = jobs
         .iter()
         .map(|(seat, job)| EngineStep {
@@ -98,46 +108,59 @@ fn steps(engine: &mut dyn Engine, jobs: Vec<(Arc<Seat>, StepJob)>) {
     let compute = started.elapsed();
     drop(batch);
     match outcome {
-        Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| steps(engine, vec![job])),
-        Err(error) => {
-            for (seat, job) in jobs {
+        Err(_) if jobs.len() > 1 => jobs.into_iter().flat_map(|job| steps(device, engine, vec![job])).collect(),
+        Err(error) => jobs
+            .into_iter()
+            .map(|(seat, job)| {
                 seat.end();
-                drop(seat);
-                // Nobody may be waiting any more.
-                let _ = job.reply.send(Err(error.clone()));
-            }
-        }
+                Reply::Step(job.reply, Err(error.clone()))
+            })
+            .collect(),
         Ok(outputs) => {
-            for ((seat, job), output) in jobs.into_iter().zip(outputs) {
+            if rows == 1 {
+                device.step.note(compute);
+            }
+            let done = jobs.into_iter().zip(outputs).map(|((seat, job), output)| {
                 let tokens = job.step.input.tokens();
                 seat.book(tokens, compute.mul_f64(tokens as f64 / rows as f64));
-                drop(seat);
-                let _ = job.reply.send(Ok(Done { seq: job.step.seq, output }));
-            }
+                Reply::Step(job.reply, Ok(Done { seq: job.step.seq, output }))
+            });
+            done.collect()
         }
     }
 }
 
 /// Computes logits in one product, or each alone if that fails.
-fn logits(engine: &mut dyn Engine, jobs: Vec<LogitsJob>) {
+pub(super) fn logits(device: &Device, engine: &mut dyn Engine, jobs: Vec<LogitsJob>) -> Vec<Reply> {
     let hidden: Vec<_> = jobs.iter().map(|job| &job.hidden).collect();
     let rows: usize = hidden.iter().map(|hidden| hidden.tokens()).sum();
+    let started = Instant::now();
     let outcome = guarded(|| engine.logits(&hidden));
+    if outcome.is_ok() && rows == 1 {
+        device.logits.note(started.elapsed());
+    }
     match outcome {
-        Err(_) if jobs.len() > 1 => jobs.into_iter().for_each(|job| logits(engine, vec![job])),
+        Err(_) if jobs.len() > 1 => jobs.into_iter().flat_map(|job| logits(device, engine, vec![job])).collect(),
         Ok(values) if jobs.len() > 1 => {
             let vocabulary = values.len() / rows;
             let mut rest = values.as_slice();
-            for job in jobs {
+            let own = jobs.into_iter().map(|job| {
                 let (own, after) = rest.split_at(job.hidden.tokens() * vocabulary);
                 rest = after;
-                let _ = job.reply.send(Ok(own.to_vec()));
-            }
+                Reply::Logits(job.reply, Ok(own.to_vec()))
+            });
+            own.collect()
         }
-        outcome => {
-            if let Some(job) = jobs.into_iter().next() {
-                let _ = job.reply.send(outcome);
-            }
+        outcome => jobs.into_iter().next().map(|job| Reply::Logits(job.reply, outcome)).into_iter().collect(),
+    }
+}
+
+impl Reply {
+    /// Answers; nobody may be waiting any more.
+    pub(super) fn send(self) {
+        match self {
+            Self::Step(to, result) => drop(to.send(result)),
+            Self::Logits(to, result) => drop(to.send(result)),
         }
     }
 }

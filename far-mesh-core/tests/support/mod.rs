@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use far_mesh_core::{
     activation::{Activation, Dtype},
-    hop::{Head, Hop, HopSession, Input, OpenSession, Rows, Step},
+    hop::{Account, Head, Hop, HopSession, Input, OpenSession, Rows, Step},
     id::{ModelHash, SessionId, Span},
     model::Precision,
     shard::{Config, Shard},
@@ -80,10 +80,13 @@ impl Chain {
         rows
     }
 
-    pub(crate) async fn close(self) {
+    /// What each hop says it did.
+    pub(crate) async fn close(self) -> Vec<Account> {
+        let mut accounts = vec![];
         for session in self.sessions {
-            session.close().await.unwrap();
+            accounts.extend(session.close().await.unwrap());
         }
+        accounts
     }
 }
 
