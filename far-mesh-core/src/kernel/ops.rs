@@ -124,9 +124,23 @@ pub struct RawMatrix<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Encoding of a tensor's elements, as GGML defines it.
+/// Encoding of a tensor's elements, as GGML defines it (`ggml-common.h` for the layouts, `ggml-quants.c` for the values).
+///
+/// Blocks of 32 begin with their f16 scale `d`, then the f16 minimum `m` where they have one, then the fifth bits where
+/// they have them (a little-endian u32, bit `i` of element `i`), then the quants: one byte an element, or 16 bytes whose
+/// low halves are elements 0 to 15 and whose high halves are 16 to 31.
+///
+/// Superblocks of 256 hold eight blocks of 32:
+/// - Q4_K and Q5_K: f16 `d`, f16 `dmin`, 12 bytes with a 6-bit scale `s` and a 6-bit minimum `m` for each block (those of
+///   blocks 0 to 3 in the low bits of bytes 0 to 3 and 4 to 7; of blocks 4 to 7 the low four bits in the halves of bytes 8
+///   to 11, the high two atop bytes 0 to 3 and 4 to 7), for Q5_K 32 bytes of fifth bits (bit `b` of byte `i` is of element
+///   `i` of block `b`), then 32 bytes for each two blocks, the first in the low halves.
+/// - Q6_K: for each 128 elements 64 bytes with the low four bits (byte `i` holds elements `i` and `i + 64`), then for each
+///   128 elements 32 bytes with the high two (byte `i` holds elements `i`, `i + 32`, `i + 64`, `i + 96`, lowest first), an
+///   int8 scale `s` for each 16 elements, f16 `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
+#[expect(non_camel_case_types, reason = "GGML's names")]
 pub enum Format {
     /// IEEE 754 binary32.
     F32,
@@ -138,8 +152,18 @@ pub enum Format {
     Q4_0,
     /// Blocks of 32: f16 scale and minimum, 4-bit values.
     Q4_1,
+    /// Blocks of 32: `d * (q - 16)` with 5-bit `q`.
+    Q5_0,
+    /// Blocks of 32: `d * q + m` with 5-bit `q`.
+    Q5_1,
     /// Blocks of 32: f16 scale, int8 values.
     Q8_0,
+    /// Superblocks of 256: `d * s * q - dmin * m` with 4-bit `q`.
+    Q4_K,
+    /// Superblocks of 256: `d * s * q - dmin * m` with 5-bit `q`.
+    Q5_K,
+    /// Superblocks of 256: `d * s * (q - 32)` with 6-bit `q`.
+    Q6_K,
 }
 
 /// Why a matrix cannot be packed.
@@ -182,7 +206,12 @@ impl Format {
             Self::F16 | Self::BF16 => (1, 2),
             Self::Q4_0 => (32, 18),
             Self::Q4_1 => (32, 20),
+            Self::Q5_0 => (32, 22),
+            Self::Q5_1 => (32, 24),
             Self::Q8_0 => (32, 34),
+            Self::Q4_K => (256, 144),
+            Self::Q5_K => (256, 176),
+            Self::Q6_K => (256, 210),
         }
     }
 
@@ -199,7 +228,12 @@ impl Format {
             1 => Self::F16,
             2 => Self::Q4_0,
             3 => Self::Q4_1,
+            6 => Self::Q5_0,
+            7 => Self::Q5_1,
             8 => Self::Q8_0,
+            12 => Self::Q4_K,
+            13 => Self::Q5_K,
+            14 => Self::Q6_K,
             30 => Self::BF16,
             _ => return None,
         })

@@ -245,15 +245,36 @@ fn random_matrix(random: &mut ChaCha8Rng, format: Format, n: usize, k: usize) ->
             Format::F32 => bytes.extend(value().to_le_bytes()),
             Format::F16 => bytes.extend(f16::from_f32(value()).to_le_bytes()),
             Format::BF16 => bytes.extend(half::bf16::from_f32(value()).to_le_bytes()),
-            Format::Q4_0 | Format::Q4_1 | Format::Q8_0 => {
-                let steps = if format == Format::Q8_0 { 127.0 } else { 7.5 };
+            Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Q8_0 => {
+                let steps = match format {
+                    Format::Q8_0 => 127.0,
+                    Format::Q5_0 | Format::Q5_1 => 15.5,
+                    _ => 7.5,
+                };
                 let scale = spread * random.random_range(0.5f32..1.0) / steps;
+                let start = bytes.len();
                 bytes.extend(f16::from_f32(scale).to_le_bytes());
-                if format == Format::Q4_1 {
-                    bytes.extend(f16::from_f32(-7.5 * scale).to_le_bytes());
+                if matches!(format, Format::Q4_1 | Format::Q5_1) {
+                    bytes.extend(f16::from_f32(-steps * scale).to_le_bytes());
                 }
-                let quants = if format == Format::Q8_0 { 32 } else { 16 };
+                let quants = start + block_bytes - bytes.len();
                 bytes.extend((0..quants).map(|_| random.random::<u8>()));
+            }
+            Format::Q4_K | Format::Q5_K | Format::Q6_K => {
+                // Any bytes are scales and quants: only their halves are to be drawn with care.
+                let mut block: Vec<u8> = (0..block_bytes).map(|_| random.random()).collect();
+                let (steps, at) = match format {
+                    Format::Q4_K => (63.0 * 7.5, 0),
+                    Format::Q5_K => (63.0 * 15.5, 0),
+                    _ => (127.0 * 31.5, block_bytes - 2),
+                };
+                let scale = spread * random.random_range(0.5f32..1.0) / steps;
+                block[at..at + 2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+                if at == 0 {
+                    let middle = if format == Format::Q4_K { 7.5 } else { 15.5 };
+                    block[2..4].copy_from_slice(&f16::from_f32(middle * scale).to_le_bytes());
+                }
+                bytes.extend(block);
             }
         }
     }

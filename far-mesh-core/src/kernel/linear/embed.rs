@@ -3,7 +3,7 @@
 use super::{
     dense::Element,
     quant::{BLOCK, Tile},
-    weight::{Packed, Tiles},
+    weight::{Packed, by_kind},
 };
 use crate::kernel::simd::LANES;
 
@@ -13,22 +13,17 @@ pub(in crate::kernel) fn embed(weight: &Packed, ids: &[u32]) -> Vec<f32> {
     for id in ids {
         let row = *id as usize;
         assert!(row < weight.n, "token {row} of a vocabulary of {}", weight.n);
-        match &weight.tiles {
-            Tiles::Q4_0(tiles) => unpack(tiles, row, weight.k, &mut out),
-            Tiles::Q4_1(tiles) => unpack(tiles, row, weight.k, &mut out),
-            Tiles::Q8_0(tiles) => unpack(tiles, row, weight.k, &mut out),
-            Tiles::F32(columns) => widen(columns, row, weight.k, &mut out),
-            Tiles::F16(columns) => widen(columns, row, weight.k, &mut out),
-            Tiles::BF16(columns) => widen(columns, row, weight.k, &mut out),
-        }
+        by_kind!(&weight.tiles,
+            quantized tiles => unpack(tiles, row, weight.k, &mut out),
+            dense columns => widen(columns, row, weight.k, &mut out));
     }
     out
 }
 
 fn unpack<T: Tile>(tiles: &[T], row: usize, k: usize, out: &mut Vec<f32>) {
-    let blocks = k / BLOCK;
-    for tile in &tiles[row / LANES * blocks..][..blocks] {
-        out.extend(tile.unpack(row % LANES));
+    let per_row = k / (BLOCK * T::BLOCKS);
+    for tile in &tiles[row / LANES * per_row..][..per_row] {
+        (0..T::BLOCKS).for_each(|block| out.extend(tile.unpack(row % LANES, block)));
     }
 }
 

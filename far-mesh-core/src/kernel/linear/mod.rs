@@ -11,9 +11,12 @@
 
 mod dense;
 mod embed;
+mod five;
 mod multiply;
+mod planes;
 mod quant;
 mod rows;
+mod superblock;
 mod weight;
 
 pub(super) use embed::embed;

@@ -6,7 +6,7 @@ use super::{
     dense::{self, Element},
     quant::{Block, Tile},
     rows::{GROUP, Quantize, groups, interleave},
-    weight::{Packed, Tiles},
+    weight::{Packed, by_kind},
 };
 use crate::kernel::{
     output::{Output, Parts},
@@ -35,14 +35,7 @@ thread_local! {
 pub(in crate::kernel) fn linear(x: &[f32], weight: &Packed) -> Vec<f32> {
     let weight = weight.weight();
     let call = Call { x, rows: x.len() / weight.k, n: weight.n, k: weight.k };
-    match &weight.tiles {
-        Tiles::Q4_0(tiles) => call.quantized(tiles),
-        Tiles::Q4_1(tiles) => call.quantized(tiles),
-        Tiles::Q8_0(tiles) => call.quantized(tiles),
-        Tiles::F32(columns) => call.dense(columns),
-        Tiles::F16(columns) => call.dense(columns),
-        Tiles::BF16(columns) => call.dense(columns),
-    }
+    by_kind!(&weight.tiles, quantized tiles => call.quantized(tiles), dense columns => call.dense(columns))
 }
 
 struct Call<'a> {
@@ -66,7 +59,7 @@ impl Call<'_> {
                 isa.run(Quantize::<T> { x, size, out, tile: PhantomData });
             });
             let blocks = &blocks[..];
-            self.strips(per_row * size_of::<T>(), |range, rows, out| {
+            self.strips(per_row / T::BLOCKS * size_of::<T>(), |range, rows, out| {
                 isa.run(QuantStrip { tiles, per_row, range, rows, x: blocks, n: self.n, out });
             })
         })
@@ -118,6 +111,7 @@ impl Call<'_> {
 /// Some tiles times some rows.
 struct QuantStrip<'a, T> {
     tiles: &'a [T],
+    /// Blocks of a row.
     per_row: usize,
     range: Range<usize>,
     rows: Range<usize>,
@@ -147,18 +141,21 @@ impl<T: Tile> QuantStrip<'_, T> {
     #[inline(always)]
     fn group<L: Lanes, const G: usize, const M: usize>(&self, l: L, start: usize) {
         let x = self.x[start * self.per_row..][..G * self.per_row].as_chunks::<M>().0;
+        let (per_row, share) = (self.per_row / T::BLOCKS, size_of::<T>() / T::BLOCKS);
         for tile in self.range.clone() {
-            let tiles = &self.tiles[tile * self.per_row..][..self.per_row];
+            let tiles = &self.tiles[tile * per_row..][..per_row];
             for part in 0..G / M {
                 let mut sums = [l.splat(0.0); M];
-                for (w, x) in tiles.iter().zip(x.chunks_exact(G / M)) {
-                    if G == 1 {
-                        let ahead = std::ptr::from_ref(w).cast::<u8>().wrapping_add(PREFETCH_BYTES);
-                        for line in 0..size_of::<T>().div_ceil(64) {
-                            l.prefetch(ahead.wrapping_add(64 * line));
+                for (w, x) in tiles.iter().zip(x.chunks_exact(T::BLOCKS * (G / M))) {
+                    for block in 0..T::BLOCKS {
+                        if G == 1 {
+                            let ahead = std::ptr::from_ref(w).cast::<u8>().wrapping_add(PREFETCH_BYTES + block * share);
+                            for line in 0..share.div_ceil(64) {
+                                l.prefetch(ahead.wrapping_add(64 * line));
+                            }
                         }
+                        w.multiply(l, block, &x[block * (G / M) + part], &mut sums);
                     }
-                    w.multiply(l, &x[part], &mut sums);
                 }
                 store(l, &sums, self.out, start + part * M, tile, self.n);
             }

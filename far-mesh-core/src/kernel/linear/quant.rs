@@ -1,4 +1,5 @@
-//! Tiles of quantized weights: one block of 32 columns for 16 rows, the same bytes as in GGUF in another order.
+//! Tiles of quantized weights: a block of 32 columns (or a superblock of several) for 16 rows, the same numbers as in
+//! GGUF in another order. Here those with 4 and 8 bits.
 
 use half::f16;
 
@@ -21,23 +22,34 @@ pub(super) struct Block {
 
 impl Block {
     pub(super) const ZERO: Self = Self { q: [0; BLOCK / 4], scale: 0.0, correction: 0 };
+
+    /// The words of elements 0 to 15 and of 16 to 31.
+    #[inline(always)]
+    pub(super) fn halves(&self) -> [&[u32; 4]; 2] {
+        let halves = self.q.as_chunks::<4>().0;
+        [&halves[0], &halves[1]]
+    }
 }
 
-/// A block of columns for 16 rows.
+/// One or more blocks of columns for 16 rows.
 pub(super) trait Tile: Copy + Send + Sync {
     const ZERO: Self;
+    /// Blocks of 32 columns.
+    const BLOCKS: usize;
+    /// Bytes of one row's share as GGML writes it.
+    const BYTES: usize;
 
-    /// Puts one row's block, as GGML writes it, in its place.
-    fn fill(&mut self, row: usize, block: &[u8]);
+    /// Puts one row's share, as GGML writes it, in its place.
+    fn fill(&mut self, row: usize, bytes: &[u8]);
 
-    /// One row's block as GGML dequantizes it.
-    fn unpack(&self, row: usize) -> [f32; BLOCK];
+    /// One row of a block as GGML dequantizes it.
+    fn unpack(&self, row: usize, block: usize) -> [f32; BLOCK];
 
-    /// What an activation block's `sum` and `scale` add to the product, as [`Tile::multiply`] wants it.
-    fn correction(sum: i32, scale: f32, byte_bias: i32) -> u32;
+    /// What an activation block (its two halves as integers) adds to the product, as [`Tile::multiply`] wants it.
+    fn correction<L: Lanes>(l: L, halves: [L::I; 2], scale: f32) -> u32;
 
-    /// Adds the product with one block of each of `M` activation rows.
-    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]);
+    /// Adds the product of a block with that of each of `M` activation rows.
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, block: usize, x: &[Block; M], sums: &mut [L::F; M]);
 }
 
 /// Four-bit values, `d * (q - 8)`.
@@ -65,19 +77,25 @@ pub(super) struct Q8_0 {
     d: [f16; LANES],
 }
 
-fn half_at(block: &[u8], at: usize) -> f16 {
+/// Sum of an activation block.
+#[inline(always)]
+pub(super) fn sum<L: Lanes>(l: L, [a, b]: [L::I; 2]) -> i32 {
+    l.sum_i(l.add_i(a, b))
+}
+
+pub(super) fn half_at(block: &[u8], at: usize) -> f16 {
     f16::from_le_bytes([block[at], block[at + 1]])
 }
 
 /// Puts a row's bytes in words of 4 beside those of the other rows.
-fn interleave<const N: usize>(q: &mut [[u8; 64]; N], row: usize, bytes: &[u8]) {
+pub(super) fn interleave<const N: usize>(q: &mut [[u8; 64]; N], row: usize, bytes: &[u8]) {
     for (word, bytes) in q.iter_mut().zip(bytes.chunks_exact(4)) {
         word[row * 4..row * 4 + 4].copy_from_slice(bytes);
     }
 }
 
 /// A row's 4-bit values: element `i` in the low half of byte `i`, element `i + 16` in the high half.
-fn nibbles(q: &[[u8; 64]; 4], row: usize) -> [u8; BLOCK] {
+pub(super) fn nibbles(q: &[[u8; 64]; 4], row: usize) -> [u8; BLOCK] {
     let mut out = [0; BLOCK];
     for i in 0..16 {
         let byte = q[i / 4][row * 4 + i % 4];
@@ -88,7 +106,7 @@ fn nibbles(q: &[[u8; 64]; 4], row: usize) -> [u8; BLOCK] {
 }
 
 #[inline(always)]
-fn split<L: Lanes>(l: L, q: &[[u8; 64]; 4]) -> ([L::I; 4], [L::I; 4]) {
+pub(super) fn split<L: Lanes>(l: L, q: &[[u8; 64]; 4]) -> ([L::I; 4], [L::I; 4]) {
     let mut low = [l.splat_i(0); 4];
     let mut high = low;
     for j in 0..4 {
@@ -101,24 +119,26 @@ fn split<L: Lanes>(l: L, q: &[[u8; 64]; 4]) -> ([L::I; 4], [L::I; 4]) {
 
 impl Tile for Q4_0 {
     const ZERO: Self = Self { q: [[0; 64]; 4], d: [f16::ZERO; LANES] };
+    const BLOCKS: usize = 1;
+    const BYTES: usize = 18;
 
     fn fill(&mut self, row: usize, block: &[u8]) {
         self.d[row] = half_at(block, 0);
         interleave(&mut self.q, row, &block[2..]);
     }
 
-    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+    fn unpack(&self, row: usize, _block: usize) -> [f32; BLOCK] {
         let d = self.d[row].to_f32();
         nibbles(&self.q, row).map(|q| d * (f32::from(q) - 8.0))
     }
 
     #[inline(always)]
-    fn correction(sum: i32, _scale: f32, _byte_bias: i32) -> u32 {
-        (-8 * sum) as u32
+    fn correction<L: Lanes>(l: L, halves: [L::I; 2], _scale: f32) -> u32 {
+        (-8 * sum(l, halves)) as u32
     }
 
     #[inline(always)]
-    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, _block: usize, x: &[Block; M], sums: &mut [L::F; M]) {
         let d = l.widen_f16(&self.d);
         let (low, high) = split(l, &self.q);
         for n in 0..M {
@@ -131,6 +151,8 @@ impl Tile for Q4_0 {
 
 impl Tile for Q4_1 {
     const ZERO: Self = Self { q: [[0; 64]; 4], d: [f16::ZERO; LANES], m: [f16::ZERO; LANES] };
+    const BLOCKS: usize = 1;
+    const BYTES: usize = 20;
 
     fn fill(&mut self, row: usize, block: &[u8]) {
         self.d[row] = half_at(block, 0);
@@ -138,18 +160,18 @@ impl Tile for Q4_1 {
         interleave(&mut self.q, row, &block[4..]);
     }
 
-    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+    fn unpack(&self, row: usize, _block: usize) -> [f32; BLOCK] {
         let (d, m) = (self.d[row].to_f32(), self.m[row].to_f32());
         nibbles(&self.q, row).map(|q| d * f32::from(q) + m)
     }
 
     #[inline(always)]
-    fn correction(sum: i32, scale: f32, _byte_bias: i32) -> u32 {
-        (scale * sum as f32).to_bits()
+    fn correction<L: Lanes>(l: L, halves: [L::I; 2], scale: f32) -> u32 {
+        (scale * sum(l, halves) as f32).to_bits()
     }
 
     #[inline(always)]
-    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, _block: usize, x: &[Block; M], sums: &mut [L::F; M]) {
         let (d, m) = (l.widen_f16(&self.d), l.widen_f16(&self.m));
         let (low, high) = split(l, &self.q);
         for n in 0..M {
@@ -163,6 +185,8 @@ impl Tile for Q4_1 {
 
 impl Tile for Q8_0 {
     const ZERO: Self = Self { q: [[128; 64]; 8], d: [f16::ZERO; LANES] };
+    const BLOCKS: usize = 1;
+    const BYTES: usize = 34;
 
     fn fill(&mut self, row: usize, block: &[u8]) {
         self.d[row] = half_at(block, 0);
@@ -173,18 +197,18 @@ impl Tile for Q8_0 {
         interleave(&mut self.q, row, &biased);
     }
 
-    fn unpack(&self, row: usize) -> [f32; BLOCK] {
+    fn unpack(&self, row: usize, _block: usize) -> [f32; BLOCK] {
         let d = self.d[row].to_f32();
         std::array::from_fn(|i| d * f32::from((self.q[i / 4][row * 4 + i % 4] ^ 0x80) as i8))
     }
 
     #[inline(always)]
-    fn correction(sum: i32, _scale: f32, byte_bias: i32) -> u32 {
-        (-byte_bias * sum) as u32
+    fn correction<L: Lanes>(l: L, halves: [L::I; 2], _scale: f32) -> u32 {
+        (-L::BYTE_BIAS * sum(l, halves)) as u32
     }
 
     #[inline(always)]
-    fn multiply<L: Lanes, const M: usize>(&self, l: L, x: &[Block; M], sums: &mut [L::F; M]) {
+    fn multiply<L: Lanes, const M: usize>(&self, l: L, _block: usize, x: &[Block; M], sums: &mut [L::F; M]) {
         let d = l.widen_f16(&self.d);
         let mut q = [l.splat_i(0); 8];
         for (q, bytes) in q.iter_mut().zip(&self.q) {

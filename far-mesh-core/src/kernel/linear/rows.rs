@@ -52,7 +52,7 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     if !(LEAST..=f32::MAX).contains(&greatest) {
         // Nothing to round, or nothing that can be: the scale carries the not-a-number into the result.
         let scale = if greatest < LEAST { 0.0 } else { f32::NAN };
-        *out = Block { scale, correction: T::correction(0, scale, L::BYTE_BIAS), ..Block::ZERO };
+        *out = Block { scale, correction: T::correction(l, [l.splat_i(0); 2], scale), ..Block::ZERO };
         return;
     }
     let scale = greatest / 127.0;
@@ -60,7 +60,6 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
     let round = l.splat(ROUND);
     let a = l.sub_i(l.as_bits(l.fma(a, inverse, round)), l.as_bits(round));
     let b = l.sub_i(l.as_bits(l.fma(b, inverse, round)), l.as_bits(round));
-    let sum = l.sum_i(l.add_i(a, b));
     let mut q = [[0; LANES]; 2];
     l.store_i(a, &mut q[0]);
     l.store_i(b, &mut q[1]);
@@ -69,7 +68,7 @@ fn quantize<L: Lanes, T: Tile>(l: L, x: &[f32; BLOCK], out: &mut Block) {
         out.q[j] = u32::from_le_bytes([q[0] as u8, q[1] as u8, q[2] as u8, q[3] as u8]);
     }
     out.scale = scale;
-    out.correction = T::correction(sum, scale, L::BYTE_BIAS);
+    out.correction = T::correction(l, [a, b], scale);
 }
 
 /// Lays the rows of one group out column by column: `[size, k]` to `[k, size]`.

@@ -106,6 +106,24 @@ impl Lanes for Avx2 {
             [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)), _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high))]
         }
     }
+    #[inline(always)]
+    fn widen_u8(self, from: &[u8; LANES]) -> Self::F {
+        // SAFETY: the array has the two times 8 bytes read, and an `Avx2` exists only where its features do.
+        let wide = unsafe {
+            let (low, high) = (_mm_loadl_epi64(from.as_ptr().cast()), _mm_loadl_epi64(from.as_ptr().add(8).cast()));
+            [_mm256_cvtepu8_epi32(low), _mm256_cvtepu8_epi32(high)]
+        };
+        self.to_float(wide)
+    }
+    #[inline(always)]
+    fn widen_i8(self, from: &[i8; LANES]) -> Self::F {
+        // SAFETY: the array has the two times 8 bytes read, and an `Avx2` exists only where its features do.
+        let wide = unsafe {
+            let (low, high) = (_mm_loadl_epi64(from.as_ptr().cast()), _mm_loadl_epi64(from.as_ptr().add(8).cast()));
+            [_mm256_cvtepi8_epi32(low), _mm256_cvtepi8_epi32(high)]
+        };
+        self.to_float(wide)
+    }
 
     #[inline(always)]
     fn splat_i(self, value: i32) -> Self::I {
@@ -138,6 +156,10 @@ impl Lanes for Avx2 {
         halves!(_mm256_and_si256, a, b)
     }
     #[inline(always)]
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I {
+        halves!(_mm256_or_si256, a, b)
+    }
+    #[inline(always)]
     fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
         halves!(_mm256_max_epi32, a, b)
     }
@@ -145,6 +167,14 @@ impl Lanes for Avx2 {
     fn shl_23(self, a: Self::I) -> Self::I {
         // SAFETY: an `Avx2` exists only where its features do.
         unsafe { [_mm256_slli_epi32::<23>(a[0]), _mm256_slli_epi32::<23>(a[1])] }
+    }
+    #[inline(always)]
+    fn shl(self, a: Self::I, by: u32) -> Self::I {
+        halves!(_mm256_sllv_epi32, a, self.splat_i(by as i32))
+    }
+    #[inline(always)]
+    fn shr(self, a: Self::I, by: u32) -> Self::I {
+        halves!(_mm256_srlv_epi32, a, self.splat_i(by as i32))
     }
     #[inline(always)]
     fn low_nibbles(self, a: Self::I) -> Self::I {
@@ -181,6 +211,17 @@ impl Lanes for Avx2 {
             let x = halves!(_mm256_sign_epi8, x, w);
             let w = halves!(_mm256_abs_epi8, w);
             sum = self.add_pairs(sum, halves!(_mm256_maddubs_epi16, w, x));
+        }
+        sum
+    }
+    #[inline(always)]
+    fn dot_six_bits(self, sum: Self::I, weights: &[Self::I; 4], x: &[u32; 4]) -> Self::I {
+        // A pair is at most 2 * 63 * 127 = 16002: the sum of two stays within i16.
+        let mut sum = sum;
+        for j in [0, 2] {
+            let a = halves!(_mm256_maddubs_epi16, weights[j], self.splat_i(x[j] as i32));
+            let b = halves!(_mm256_maddubs_epi16, weights[j + 1], self.splat_i(x[j + 1] as i32));
+            sum = self.add_pairs(sum, halves!(_mm256_add_epi16, a, b));
         }
         sum
     }

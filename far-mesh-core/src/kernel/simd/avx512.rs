@@ -88,6 +88,16 @@ impl Lanes for Avx512 {
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
         }
     }
+    #[inline(always)]
+    fn widen_u8(self, from: &[u8; LANES]) -> __m512 {
+        // SAFETY: the array has the 16 bytes read, and an `Avx512` exists only where its features do.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
+    #[inline(always)]
+    fn widen_i8(self, from: &[i8; LANES]) -> __m512 {
+        // SAFETY: the array has the 16 bytes read, and an `Avx512` exists only where its features do.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))) }
+    }
 
     #[inline(always)]
     fn splat_i(self, value: i32) -> __m512i {
@@ -116,12 +126,24 @@ impl Lanes for Avx512 {
         op!(_mm512_and_si512(a, b))
     }
     #[inline(always)]
+    fn or_i(self, a: __m512i, b: __m512i) -> __m512i {
+        op!(_mm512_or_si512(a, b))
+    }
+    #[inline(always)]
     fn max_i(self, a: __m512i, b: __m512i) -> __m512i {
         op!(_mm512_max_epi32(a, b))
     }
     #[inline(always)]
     fn shl_23(self, a: __m512i) -> __m512i {
         op!(_mm512_slli_epi32::<23>(a))
+    }
+    #[inline(always)]
+    fn shl(self, a: __m512i, by: u32) -> __m512i {
+        op!(_mm512_sllv_epi32(a, _mm512_set1_epi32(by as i32)))
+    }
+    #[inline(always)]
+    fn shr(self, a: __m512i, by: u32) -> __m512i {
+        op!(_mm512_srlv_epi32(a, _mm512_set1_epi32(by as i32)))
     }
     #[inline(always)]
     fn low_nibbles(self, a: __m512i) -> __m512i {
@@ -146,6 +168,14 @@ impl Lanes for Avx512 {
     fn dot_bytes(self, sum: __m512i, weights: &[__m512i; 8], x: &[u32; 8]) -> __m512i {
         let mut sum = sum;
         for j in 0..8 {
+            sum = op!(_mm512_dpbusd_epi32(sum, weights[j], _mm512_set1_epi32(x[j] as i32)));
+        }
+        sum
+    }
+    #[inline(always)]
+    fn dot_six_bits(self, sum: __m512i, weights: &[__m512i; 4], x: &[u32; 4]) -> __m512i {
+        let mut sum = sum;
+        for j in 0..4 {
             sum = op!(_mm512_dpbusd_epi32(sum, weights[j], _mm512_set1_epi32(x[j] as i32)));
         }
         sum

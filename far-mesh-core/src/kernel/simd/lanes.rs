@@ -33,6 +33,11 @@ pub(in crate::kernel) trait Lanes: Copy {
     /// bfloat16 given by its bits.
     fn widen_bf16(self, from: &[u16; LANES]) -> Self::F;
 
+    /// Bytes as numbers 0 to 255.
+    fn widen_u8(self, from: &[u8; LANES]) -> Self::F;
+    /// Bytes as numbers -128 to 127.
+    fn widen_i8(self, from: &[i8; LANES]) -> Self::F;
+
     fn splat_i(self, value: i32) -> Self::I;
     /// Four bytes a lane.
     fn load_bytes(self, from: &[u8; 4 * LANES]) -> Self::I;
@@ -40,9 +45,14 @@ pub(in crate::kernel) trait Lanes: Copy {
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn max_i(self, a: Self::I, b: Self::I) -> Self::I;
     /// Each lane shifted left by 23: a small integer becomes the exponent of an f32.
     fn shl_23(self, a: Self::I) -> Self::I;
+    /// Each lane shifted left by `by`, 0 to 31.
+    fn shl(self, a: Self::I, by: u32) -> Self::I;
+    /// Each lane shifted right by `by`, 0 to 31, zeros coming in.
+    fn shr(self, a: Self::I, by: u32) -> Self::I;
     /// The low four bits of each byte.
     fn low_nibbles(self, a: Self::I) -> Self::I;
     /// The high four bits of each byte, shifted down.
@@ -57,6 +67,9 @@ pub(in crate::kernel) trait Lanes: Copy {
     /// Adds to each lane the dot products of 32 weights in 0..=15 (the first 16 in `low`, four bytes a lane and word)
     /// with 32 int8 in `x`, none of which is -128.
     fn dot_nibbles(self, sum: Self::I, low: &[Self::I; 4], high: &[Self::I; 4], x: &[u32; 8]) -> Self::I;
+
+    /// Adds to each lane the dot products of 16 weights in 0..=63 with 16 int8 in `x`, none of which is -128.
+    fn dot_six_bits(self, sum: Self::I, weights: &[Self::I; 4], x: &[u32; 4]) -> Self::I;
 
     /// Asks for a cache line that will be read soon; any address will do.
     #[inline(always)]

@@ -83,6 +83,14 @@ impl Lanes for Scalar {
     fn widen_bf16(self, from: &[u16; LANES]) -> Self::F {
         each!(i => f32::from_bits(u32::from(from[i]) << 16))
     }
+    #[inline(always)]
+    fn widen_u8(self, from: &[u8; LANES]) -> Self::F {
+        each!(i => f32::from(from[i]))
+    }
+    #[inline(always)]
+    fn widen_i8(self, from: &[i8; LANES]) -> Self::F {
+        each!(i => f32::from(from[i]))
+    }
 
     #[inline(always)]
     fn splat_i(self, value: i32) -> Self::I {
@@ -109,12 +117,24 @@ impl Lanes for Scalar {
         each!(i => a[i] & b[i])
     }
     #[inline(always)]
+    fn or_i(self, a: Self::I, b: Self::I) -> Self::I {
+        each!(i => a[i] | b[i])
+    }
+    #[inline(always)]
     fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
         each!(i => a[i].max(b[i]))
     }
     #[inline(always)]
     fn shl_23(self, a: Self::I) -> Self::I {
         each!(i => a[i] << 23)
+    }
+    #[inline(always)]
+    fn shl(self, a: Self::I, by: u32) -> Self::I {
+        each!(i => a[i] << by)
+    }
+    #[inline(always)]
+    fn shr(self, a: Self::I, by: u32) -> Self::I {
+        each!(i => (a[i] as u32 >> by) as i32)
     }
     #[inline(always)]
     fn low_nibbles(self, a: Self::I) -> Self::I {
@@ -136,6 +156,11 @@ impl Lanes for Scalar {
             sum = each!(i => sum[i] + dot(weights[i], *x, 128));
         }
         sum
+    }
+    #[inline(always)]
+    fn dot_six_bits(self, sum: Self::I, weights: &[Self::I; 4], x: &[u32; 4]) -> Self::I {
+        let word = |i: usize, j: usize| dot(weights[j][i], x[j], 0);
+        each!(i => sum[i] + word(i, 0) + word(i, 1) + word(i, 2) + word(i, 3))
     }
     #[inline(always)]
     fn to_float(self, a: Self::I) -> Self::F {

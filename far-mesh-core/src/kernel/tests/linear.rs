@@ -1,56 +1,12 @@
 //! Every format against GGML's definition of it.
 
-use half::{bf16, f16};
+use half::f16;
 
-use super::*;
+use super::{
+    samples::{FORMATS, sample},
+    *,
+};
 use crate::kernel::{Format, KernelOps, PackError, Packed, RawMatrix};
-
-const FORMATS: [Format; 6] = [Format::F32, Format::F16, Format::BF16, Format::Q4_0, Format::Q4_1, Format::Q8_0];
-
-/// Random bytes of a matrix (finite scales), and its elements by GGML's formulas.
-fn sample(format: Format, n: usize, k: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (mut bytes, mut elements) = (Vec::new(), Vec::new());
-    for _ in 0..n * k / format.block().0 {
-        let x: f32 = rng.random_range(-1.0..1.0);
-        let (d, m) = (f16::from_f32(x * 0.1), f16::from_f32(rng.random_range(-1.0..1.0)));
-        match format {
-            Format::F32 => {
-                bytes.extend(x.to_le_bytes());
-                elements.push(x);
-            }
-            Format::F16 => {
-                bytes.extend(f16::from_f32(x).to_le_bytes());
-                elements.push(f16::from_f32(x).to_f32());
-            }
-            Format::BF16 => {
-                bytes.extend(bf16::from_f32(x).to_le_bytes());
-                elements.push(bf16::from_f32(x).to_f32());
-            }
-            Format::Q4_0 | Format::Q4_1 => {
-                let q: [u8; 16] = rng.random();
-                bytes.extend(d.to_le_bytes());
-                if format == Format::Q4_1 {
-                    bytes.extend(m.to_le_bytes());
-                }
-                bytes.extend(q);
-                let value = |q: u8| match format {
-                    Format::Q4_0 => d.to_f32() * (f32::from(q) - 8.0),
-                    _ => d.to_f32() * f32::from(q) + m.to_f32(),
-                };
-                elements.extend(q.iter().map(|q| value(q & 15)));
-                elements.extend(q.iter().map(|q| value(q >> 4)));
-            }
-            Format::Q8_0 => {
-                let q: [u8; 32] = rng.random();
-                bytes.extend(d.to_le_bytes());
-                bytes.extend(q);
-                elements.extend(q.iter().map(|q| d.to_f32() * f32::from(*q as i8)));
-            }
-        }
-    }
-    (bytes, elements)
-}
 
 fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Result<Packed, PackError> {
     Flex::pack(RawMatrix { format, n, k, bytes }, &FlexDevice)
@@ -73,12 +29,13 @@ fn rounded(x: &[f32]) -> Vec<f32> {
 #[test]
 fn every_format_multiplies_as_defined_on_every_path() {
     for (seed, format) in FORMATS.into_iter().enumerate() {
-        for (n, k, rows) in [(1, 32, 1), (16, 64, 3), (37, 96, 11), (200, 192, 2)] {
+        for (n, k, rows) in [(1, 32usize, 1), (16, 64, 3), (37, 96, 11), (200, 192, 2), (35, 768, 9)] {
+            let k = k.next_multiple_of(format.block().0);
             let (bytes, elements) = sample(format, n, k, seed as u64);
             let weight = pack(format, n, k, &bytes).unwrap();
             let x = random(rows * k, 7);
             let got = on_every_path(|| values(Flex::linear(matrix(x.clone(), [rows, k]), &weight)));
-            let x = if format.block().0 == 32 { rounded(&x) } else { x };
+            let x = if format.block().0 > 1 { rounded(&x) } else { x };
             assert_close(&got, &product(&x, &elements, k), 2e-5, &format!("{format:?} [{n}, {k}] times {rows} rows"));
         }
     }
@@ -114,7 +71,7 @@ fn rounding_activations_costs_little() {
 #[test]
 fn a_row_does_not_depend_on_the_rows_beside_it() {
     for format in FORMATS {
-        let (n, k, rows) = (48, 128, 29);
+        let (n, k, rows) = (48, 512, 29);
         let weight = pack(format, n, k, &sample(format, n, k, 11).0).unwrap();
         let x = random(rows * k, 12);
         let together = values(Flex::linear(matrix(x.clone(), [rows, k]), &weight));
@@ -142,7 +99,7 @@ fn many_rows_are_split_into_tasks_that_cover_them() {
 #[test]
 fn rows_come_back_as_ggml_dequantizes_them() {
     for format in FORMATS {
-        let (n, k) = (21, 64);
+        let (n, k) = (21, 512);
         let (bytes, elements) = sample(format, n, k, 13);
         let weight = pack(format, n, k, &bytes).unwrap();
         let ids = [20, 0, 16, 15, 20];
@@ -155,8 +112,10 @@ fn rows_come_back_as_ggml_dequantizes_them() {
 #[test]
 fn packing_keeps_the_size_of_the_file() {
     for format in FORMATS {
-        let (bytes, _) = sample(format, 32, 64, 1);
-        assert_eq!(Flex::packed_bytes(&pack(format, 32, 64, &bytes).unwrap()), bytes.len(), "{format:?}");
+        let (n, k) = (32, 512);
+        let (bytes, _) = sample(format, n, k, 1);
+        let scales = if matches!(format, Format::Q4_K | Format::Q5_K) { 4 * n * k / 256 } else { 0 };
+        assert_eq!(Flex::packed_bytes(&pack(format, n, k, &bytes).unwrap()), bytes.len() + scales, "{format:?}");
     }
 }
 
@@ -164,6 +123,7 @@ fn packing_keeps_the_size_of_the_file() {
 fn matrices_that_do_not_fit_are_refused() {
     let unsupported = |format, n, k| matches!(pack(format, n, k, &[]), Err(PackError::Unsupported { .. }));
     assert!(unsupported(Format::Q4_1, 4, 33) && unsupported(Format::Q8_0, 4, 16));
+    assert!(unsupported(Format::Q5_0, 4, 48) && unsupported(Format::Q4_K, 4, 288) && unsupported(Format::Q6_K, 4, 32));
     assert!(unsupported(Format::F32, 0, 4) && unsupported(Format::F32, 4, 0));
     assert!(unsupported(Format::F32, usize::MAX, 2) && unsupported(Format::Q4_0, usize::MAX, 32));
     let error = pack(Format::Q4_0, 2, 32, &[0; 35]).unwrap_err();
@@ -173,7 +133,7 @@ fn matrices_that_do_not_fit_are_refused() {
 #[test]
 fn numbers_beyond_all_measure_stay_in_their_row() {
     for format in FORMATS {
-        let (n, k) = (16, 64);
+        let (n, k) = (16, 256);
         let weight = pack(format, n, k, &sample(format, n, k, 2).0).unwrap();
         let good = random(k, 3);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
@@ -187,6 +147,30 @@ fn numbers_beyond_all_measure_stay_in_their_row() {
         for small in [0.0, f32::MIN_POSITIVE / 8.0, 1e-37] {
             let got = values(Flex::linear(matrix(vec![small; k], [1, k]), &weight));
             assert!(got.iter().all(|y| y.abs() < 1e-30), "{format:?} {small:e} gives {got:?}");
+        }
+    }
+}
+
+#[test]
+fn the_greatest_numbers_overflow_nothing() {
+    for format in FORMATS.into_iter().filter(|format| format.block().0 > 1) {
+        let (n, k) = (3, 512);
+        let halves: &[usize] = match format {
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => &[0],
+            Format::Q6_K => &[208],
+            _ => &[0, 2],
+        };
+        for fill in [0x00, 0x7f, 0x80, 0xff] {
+            let mut bytes = vec![fill; format.bytes(n * k).unwrap()];
+            for block in bytes.chunks_exact_mut(format.block().1) {
+                halves.iter().for_each(|at| block[*at..at + 2].copy_from_slice(&f16::from_f32(0.25).to_le_bytes()));
+            }
+            let weight = pack(format, n, k, &bytes).unwrap();
+            let elements = values(Flex::embed(&weight, &[0, 1, 2], &FlexDevice));
+            for x in [vec![1.0; k], vec![-1.0; k]] {
+                let got = on_every_path(|| values(Flex::linear(matrix(x.clone(), [1, k]), &weight)));
+                assert_close(&got, &product(&x, &elements, k), 2e-6, &format!("{format:?} of {fill:#x}"));
+            }
         }
     }
 }

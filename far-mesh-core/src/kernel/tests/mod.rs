@@ -3,6 +3,7 @@
 mod attention;
 mod linear;
 mod rowwise;
+mod samples;
 
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
