@@ -27,6 +27,18 @@ fn tiny(model: &TinyLlama) -> (tempfile::TempDir, Config) {
     (dir, Config { arena_tokens: 1024, ..config(path, Some(span), true) })
 }
 
+/// A model of superblocks, whose widths they must fill.
+fn superblocks() -> TinyLlama {
+    TinyLlama {
+        hidden: 256,
+        feed_forward: 512,
+        formats: vec![Format::Q4_K, Format::Q5_K, Format::Q6_K, Format::Q5_0, Format::Q5_1],
+        embedding: Format::Q6_K,
+        seed: 3,
+        ..TinyLlama::default()
+    }
+}
+
 fn ids(count: u32) -> Vec<u32> {
     (0..count).map(|i| (i * 31 + 7) % 80).collect()
 }
@@ -55,6 +67,7 @@ async fn spans_chunks_and_other_sessions_change_no_bit() {
         TinyLlama::default(),
         TinyLlama { formats: mixed, output: Some(Format::Q4_0), seed: 2, ..TinyLlama::default() },
         TinyLlama { formats: vec![Format::F32, Format::BF16], embedding: Format::F16, ..TinyLlama::default() },
+        superblocks(),
     ];
     for model in &models {
         let (_dir, config) = tiny(model);
@@ -133,17 +146,21 @@ async fn separate_shards_and_instruction_sets_give_the_bits_of_one() {
 
 #[tokio::test]
 async fn exact_and_packed_agree_within_the_rounding_of_int8() {
-    let (_dir, packed) = tiny(&TinyLlama::default());
-    let exact = load(Config { precision: Precision::Exact, ..packed.clone() });
-    let packed = load(packed);
-    let float = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>();
-    let (a, b) =
-        (float(logits_of(&exact, &ids(40), &[0, 6], 40).await), float(logits_of(&packed, &ids(40), &[0, 6], 40).await));
-    let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v * v)).sum::<f64>();
-    let error = square(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / square(&mut a.iter().copied());
-    assert!(error > 0.0 && error < 1e-3, "relative square error {error}");
-    assert_ne!(exact.info().kernel_class, packed.info().kernel_class);
-    assert!(exact.info().packed_bytes > 4 * packed.info().packed_bytes);
+    for model in [TinyLlama::default(), superblocks()] {
+        let (_dir, packed) = tiny(&model);
+        let exact = load(Config { precision: Precision::Exact, ..packed.clone() });
+        let packed = load(packed);
+        let float = |bits: Vec<u32>| bits.into_iter().map(f32::from_bits).collect::<Vec<_>>();
+        let (a, b) = (
+            float(logits_of(&exact, &ids(40), &[0, 6], 40).await),
+            float(logits_of(&packed, &ids(40), &[0, 6], 40).await),
+        );
+        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v * v)).sum::<f64>();
+        let error = square(&mut a.iter().zip(&b).map(|(a, b)| a - b)) / square(&mut a.iter().copied());
+        assert!(error > 0.0 && error < 1e-3, "relative square error {error}");
+        assert_ne!(exact.info().kernel_class, packed.info().kernel_class);
+        assert!(exact.info().packed_bytes > 4 * packed.info().packed_bytes);
+    }
 }
 
 #[tokio::test]
