@@ -63,7 +63,8 @@ pub trait KernelOps: Backend {
 
     /// Rotates queries and keys, stores keys and values in the cache and attends.
     ///
-    /// Position of row `i` of a sequence is `position + i`; it sees the positions up to its own.
+    /// Position of row `i` of a sequence is `position + i`; it sees the positions up to its own, those in the window where
+    /// the cache's shape has one.
     /// Rotary embedding pairs element `i` with `i + head_dim / 2` (the half-split form of Hugging Face models).
     ///
     /// # Shapes
@@ -87,6 +88,8 @@ pub struct AttentionShape {
     pub kv_heads: usize,
     /// Elements of a head, even.
     pub head_dim: usize,
+    /// Positions that a query sees, the last ones up to its own; without a window all of them.
+    pub window: Option<usize>,
 }
 
 /// Rows of a batch that belong to one session, at consecutive positions.

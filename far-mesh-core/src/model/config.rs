@@ -135,7 +135,7 @@ impl ModelConfig {
             architecture: architecture.to_owned(),
             layers,
             hidden,
-            attention: AttentionShape { heads, kv_heads, head_dim },
+            attention: AttentionShape { heads, kv_heads, head_dim, window: None },
             feed_forward: entries.number("feed_forward_length", MAX_FEED_FORWARD)? as usize,
             vocabulary,
             norm_eps: entries.float("attention.layer_norm_rms_epsilon", None)?,
@@ -165,7 +165,7 @@ impl ModelConfig {
 
     /// Holds every tensor against the shape that follows from the metadata, and refuses tensors nobody would read.
     fn check_tensors(&self, file: &gguf::File) -> Result<(), ConfigError> {
-        let AttentionShape { heads, kv_heads, head_dim } = self.attention;
+        let AttentionShape { heads, kv_heads, head_dim, .. } = self.attention;
         let (hidden, ff) = (self.hidden as u64, self.feed_forward as u64);
         let (queries, keys) = ((heads * head_dim) as u64, (kv_heads * head_dim) as u64);
         let mut expected = vec![
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_model_is_described_by_its_metadata() {
         let config = check(TinyLlama::default().writer()).unwrap();
-        assert_eq!(config.attention, AttentionShape { heads: 4, kv_heads: 2, head_dim: 16 });
+        assert_eq!(config.attention, AttentionShape { heads: 4, kv_heads: 2, head_dim: 16, window: None });
         assert_eq!((config.layers, config.hidden, config.feed_forward, config.vocabulary), (6, 64, 96, 80));
         assert_eq!((config.tied_head, config.context_tokens, config.all_layers().len()), (true, 256, 6));
         let untied = TinyLlama { output: Some(crate::kernel::Format::Q8_0), ..TinyLlama::default() };

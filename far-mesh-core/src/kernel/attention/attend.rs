@@ -1,6 +1,6 @@
 //! Splits attention into tasks and runs them.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use super::{
     cache::{PAGE_TOKENS, PagedCache, Slab},
@@ -81,7 +81,8 @@ pub(in crate::kernel) fn attention(
     let group = shape.heads / shape.kv_heads;
     let blocks = |sequence: &Sequence<'_>| (sequence.rows * group).div_ceil(BLOCK_QUERIES);
     let slabs = cache.layer(layer);
-    let pairs = spans.count(|sequence| sequence.rows * (sequence.position + sequence.rows));
+    let window = shape.window.unwrap_or(usize::MAX);
+    let pairs = spans.count(|sequence| sequence.rows * (sequence.position + sequence.rows).min(window));
     let worth = pairs * shape.heads * shape.head_dim >= ATTEND_PRODUCTS;
     pool::run_if(worth, spans.count(blocks) * shape.kv_heads, |i| {
         let (task, head) = (i / shape.kv_heads, i % shape.kv_heads);
@@ -176,12 +177,13 @@ impl Kernel for Attend<'_> {
         sums.clear();
         sums.resize(BLOCK_QUERIES * stride, 0.0);
         let scale = 1.0 / (head_dim as f32).sqrt();
-        // Positions each query sees.
-        let mut seen = [0; BLOCK_QUERIES];
+        let window = step.shape.window.unwrap_or(usize::MAX);
+        // Positions each query sees. Queries are in order of position: the first sees the earliest.
+        let mut seen = [const { 0..0 }; BLOCK_QUERIES];
         for i in 0..count {
             let (row, head) = ((first + i) / group, (first + i) % group);
             let position = self.sequence.position + row;
-            seen[i] = position + 1;
+            seen[i] = (position + 1).saturating_sub(window)..position + 1;
             let query = step.head(self.first_row + row, self.head * group + head);
             let half = head_dim / 2;
             let (cos, sin) = (&step.rope.cos[position * half..], &step.rope.sin[position * half..]);
@@ -196,14 +198,14 @@ impl Kernel for Attend<'_> {
                 queries[i - start] = *rotated;
             }
         }
-        let seen = &seen[..count];
 
         let mut running = [Running::NOTHING; BLOCK_QUERIES];
         for (stretch, pages) in self.sequence.pages.chunks(STRETCH_PAGES).enumerate() {
             let start = stretch * STRETCH;
-            let Some(most) = seen[count - 1].checked_sub(start).filter(|most| *most > 0) else { break };
+            let Some(most) = seen[count - 1].end.checked_sub(start).filter(|most| *most > 0) else { break };
+            let first_page = seen[0].start.saturating_sub(start) / PAGE_TOKENS;
             let pages = &pages[..most.div_ceil(PAGE_TOKENS).min(pages.len())];
-            for (p, page) in pages.iter().enumerate() {
+            for (p, page) in pages.iter().enumerate().skip(first_page) {
                 let keys = &self.slabs[step.slab_at(*page, self.head)..][..slab.key_elements()];
                 let keys = keys.as_chunks::<LANES>().0.as_chunks::<2>().0;
                 let mut i = 0;
@@ -222,8 +224,8 @@ impl Kernel for Attend<'_> {
                 }
             }
             for i in 0..count {
-                let visible = seen[i].saturating_sub(start).min(STRETCH);
-                if visible == 0 {
+                let visible = within(&seen[i], start, STRETCH);
+                if visible.is_empty() {
                     continue;
                 }
                 let shrink = running[i].take(l, &mut scores[i * STRETCH..][..STRETCH], visible);
@@ -231,28 +233,32 @@ impl Kernel for Attend<'_> {
                     l.store(l.mul(l.load(sum), l.splat(shrink)), sum);
                 }
             }
-            for (p, page) in pages.iter().enumerate() {
+            for (p, page) in pages.iter().enumerate().skip(first_page) {
                 let at = step.slab_at(*page, self.head) + slab.key_elements();
                 let values = self.slabs[at..][..PAGE_TOKENS * stride].as_chunks::<LANES>().0;
                 let mut i = 0;
                 while i < count {
                     let size = (count - i).min(VALUE_GROUP);
-                    let visible = |i: usize| seen[i].saturating_sub(start + p * PAGE_TOKENS).min(PAGE_TOKENS);
-                    // Queries are in order of position: the first sees least.
-                    let common = visible(i);
+                    let visible = |i: usize| within(&seen[i], start + p * PAGE_TOKENS, PAGE_TOKENS);
+                    // What all of them see: the last begins latest, the first ends earliest. Each adds what it alone
+                    // sees before and after it, so its sum is in order of position.
+                    let common = visible(i + size - 1).start..visible(i).end;
+                    let common = if common.is_empty() { PAGE_TOKENS..PAGE_TOKENS } else { common };
+                    for j in i..i + size {
+                        let own = visible(j);
+                        weigh_own(l, values, own.start..own.end.min(common.start), scores, p, stride, j, sums);
+                    }
                     let w = &scores[i * STRETCH + p * PAGE_TOKENS..];
                     let s = &mut sums[i * stride..];
                     match size {
-                        4 => weigh::<L, 4>(l, values, 0..common, w, stride, s),
-                        3 => weigh::<L, 3>(l, values, 0..common, w, stride, s),
-                        2 => weigh::<L, 2>(l, values, 0..common, w, stride, s),
-                        _ => weigh::<L, 1>(l, values, 0..common, w, stride, s),
+                        4 => weigh::<L, 4>(l, values, common.clone(), w, stride, s),
+                        3 => weigh::<L, 3>(l, values, common.clone(), w, stride, s),
+                        2 => weigh::<L, 2>(l, values, common.clone(), w, stride, s),
+                        _ => weigh::<L, 1>(l, values, common.clone(), w, stride, s),
                     }
-                    for j in i + 1..i + size {
-                        if visible(j) > common {
-                            let w = &scores[j * STRETCH + p * PAGE_TOKENS..];
-                            weigh::<L, 1>(l, values, common..visible(j), w, stride, &mut sums[j * stride..]);
-                        }
+                    for j in i..i + size {
+                        let own = visible(j);
+                        weigh_own(l, values, own.start.max(common.end)..own.end, scores, p, stride, j, sums);
                     }
                     i += size;
                 }
@@ -277,6 +283,31 @@ impl Kernel for Attend<'_> {
 #[inline(always)]
 fn score_group(left: usize) -> usize {
     if left >= SCORE_GROUP { SCORE_GROUP } else { left.min(VALUE_GROUP) }
+}
+
+/// The part of `seen` that lies in the `length` positions from `start` on, counted from there.
+#[inline(always)]
+fn within(seen: &Range<usize>, start: usize, length: usize) -> Range<usize> {
+    seen.start.saturating_sub(start).min(length)..seen.end.saturating_sub(start).min(length)
+}
+
+/// Adds what query `j` alone sees of the values of page `p` of a stretch.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the state of one loop, taken apart for its two uses")]
+fn weigh_own<L: Lanes>(
+    l: L,
+    values: &[[f32; LANES]],
+    tokens: Range<usize>,
+    scores: &[f32],
+    p: usize,
+    stride: usize,
+    j: usize,
+    sums: &mut [f32],
+) {
+    if !tokens.is_empty() {
+        let weights = &scores[j * STRETCH + p * PAGE_TOKENS..];
+        weigh::<L, 1>(l, values, tokens, weights, stride, &mut sums[j * stride..]);
+    }
 }
 
 /// Scores of `M` queries, element by element, with the 32 keys of a page.
@@ -304,7 +335,7 @@ fn score<L: Lanes, const M: usize>(l: L, keys: &[[[f32; LANES]; 2]], queries: &[
 fn weigh<L: Lanes, const M: usize>(
     l: L,
     values: &[[f32; LANES]],
-    tokens: std::ops::Range<usize>,
+    tokens: Range<usize>,
     weights: &[f32],
     stride: usize,
     sums: &mut [f32],
@@ -326,7 +357,7 @@ fn weigh<L: Lanes, const M: usize>(
 fn weigh_vectors<L: Lanes, const M: usize, const V: usize>(
     l: L,
     values: &[[f32; LANES]],
-    tokens: std::ops::Range<usize>,
+    tokens: Range<usize>,
     weights: &[f32],
     stride: usize,
     v: usize,

@@ -18,7 +18,7 @@ fn width(shape: AttentionShape) -> usize {
 
 /// Attention of a whole sequence from position 0, in f64.
 fn naive(qkv: &[f32], shape: AttentionShape, rope: &RopeTable) -> Vec<f64> {
-    let AttentionShape { heads, kv_heads, head_dim } = shape;
+    let AttentionShape { heads, kv_heads, head_dim, window } = shape;
     let half = head_dim / 2;
     let rows = qkv.len() / width(shape);
     let head = |row: usize, head: usize| -> Vec<f64> {
@@ -42,11 +42,12 @@ fn naive(qkv: &[f32], shape: AttentionShape, rope: &RopeTable) -> Vec<f64> {
             let score = |t: usize| -> f64 {
                 q.iter().zip(rotated(t, heads + kv)).map(|(q, k)| q * k).sum::<f64>() / (head_dim as f64).sqrt()
             };
-            let weights: Vec<f64> = (0..=row).map(|t| score(t).exp()).collect();
+            let from = (row + 1).saturating_sub(window.unwrap_or(usize::MAX));
+            let weights: Vec<f64> = (from..=row).map(|t| score(t).exp()).collect();
             let total: f64 = weights.iter().sum();
             let mut sum = vec![0.0; head_dim];
             for (t, w) in weights.iter().enumerate() {
-                for (sum, v) in sum.iter_mut().zip(head(t, heads + kv_heads + kv)) {
+                for (sum, v) in sum.iter_mut().zip(head(from + t, heads + kv_heads + kv)) {
                     *sum += w / total * v;
                 }
             }
@@ -73,7 +74,7 @@ fn attention_is_the_textbooks_on_every_path() {
     for (heads, kv_heads, head_dim, rows) in
         [(9, 3, 64, 40), (4, 4, 16, 70), (8, 1, 20, 33), (2, 1, 48, 5), (40, 2, 8, 3), (3, 1, 80, 9)]
     {
-        let shape = AttentionShape { heads, kv_heads, head_dim };
+        let shape = AttentionShape { heads, kv_heads, head_dim, window: None };
         let (rope, qkv) = (rope(rows, head_dim), random(rows * width(shape), 1));
         let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).rev().collect();
         let got = on_every_path(|| {
@@ -86,7 +87,7 @@ fn attention_is_the_textbooks_on_every_path() {
 
 #[test]
 fn a_long_sequence_passes_through_several_stretches() {
-    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16 };
+    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16, window: None };
     let rows = 1100;
     let qkv: Vec<f32> = random(rows * width(shape), 2).iter().map(|x| x * 3.0).collect();
     let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).collect();
@@ -99,8 +100,48 @@ fn a_long_sequence_passes_through_several_stretches() {
 }
 
 #[test]
+fn a_window_sees_its_last_positions_on_every_path() {
+    for (window, rows) in [(1, 40), (2, 5), (5, 70), (31, 90), (32, 70), (33, 100), (200, 100), (520, 1100)] {
+        let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 20, window: Some(window) };
+        let (rope, qkv) = (rope(rows, 20), random(rows * width(shape), 4));
+        let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).collect();
+        let run = |chunk: usize| {
+            let mut cache = Flex::cache(1, pages.len(), shape, &FlexDevice);
+            let mut position = 0;
+            let mut out = Vec::new();
+            for qkv in qkv.chunks(chunk * width(shape)) {
+                let rows = qkv.len() / width(shape);
+                out.extend(attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position, pages: &pages }]));
+                position += rows;
+            }
+            out
+        };
+        let got = on_every_path(|| run(rows));
+        assert_close(&got, &naive(&qkv, shape, &rope), 5e-6, &format!("a window of {window}, {rows} rows"));
+        for chunk in [1, 7, 64] {
+            assert_same_bits(&got, &run(chunk), &format!("a window of {window}, {chunk} rows at a time"));
+        }
+    }
+}
+
+#[test]
+fn what_left_the_window_does_not_matter_whatever_it_was() {
+    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16, window: Some(9) };
+    let rows = 90;
+    let (rope, good) = (rope(rows, 16), random(rows * width(shape), 5));
+    let mut foul = good.clone();
+    foul[..60 * width(shape)].fill(f32::NAN);
+    let run = |qkv: &[f32]| {
+        let mut cache = Flex::cache(1, 3, shape, &FlexDevice);
+        let out = attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &[0, 1, 2] }]);
+        out[(60 + 8) * 32..].to_vec()
+    };
+    assert_same_bits(&run(&good), &run(&foul), "positions from 68 on");
+}
+
+#[test]
 fn chunks_of_a_prompt_give_the_bits_of_the_whole() {
-    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 32 };
+    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 32, window: None };
     let rows = 620;
     let (rope, qkv) = (rope(rows, 32), random(rows * width(shape), 3));
     let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).map(|page| page * 7 % 20).collect();
@@ -123,7 +164,7 @@ fn chunks_of_a_prompt_give_the_bits_of_the_whole() {
 
 #[test]
 fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
-    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 32 };
+    let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 32, window: None };
     let rope = rope(200, 32);
     let lengths = [1usize, 45, 90, 33];
     let page_lists: [&[u32]; 4] = [&[3], &[9, 1], &[0, 8, 2], &[5, 4]];
@@ -172,7 +213,7 @@ fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
 
 #[test]
 fn numbers_beyond_all_measure_do_not_panic() {
-    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16 };
+    let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16, window: None };
     let rope = rope(8, 16);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
         let mut cache = Flex::cache(1, 1, shape, &FlexDevice);
@@ -189,7 +230,7 @@ fn an_unused_cache_takes_no_memory() {
         pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     };
     let before = resident_bytes();
-    let shape = AttentionShape { heads: 8, kv_heads: 8, head_dim: 64 };
+    let shape = AttentionShape { heads: 8, kv_heads: 8, head_dim: 64, window: None };
     let cache = Flex::cache(32, 256, shape, &FlexDevice);
     assert_eq!(Flex::cache_bytes(&cache), 1 << 30);
     // The other tests of this process need some, too.
