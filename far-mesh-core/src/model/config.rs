@@ -1,14 +1,15 @@
 //! What a model is: widths, heads, layers, read from a file's metadata and checked against its tensors.
 
-use super::gguf::{self, GgufError, MetadataError, TensorInfo, Value};
+use super::{
+    Architecture,
+    gguf::{self, GgufError, MetadataError, Value},
+    tensors::ROPE_FACTORS,
+};
 use crate::{
     id::Span,
     kernel::AttentionShape,
     limits::{MAX_HIDDEN, MAX_LAYERS},
 };
-
-/// Architectures this version runs, as GGUF names them.
-pub const ARCHITECTURES: &[&str] = &["llama"];
 
 /// Greatest vocabulary: the largest in use has 262 thousand tokens.
 const MAX_VOCABULARY: u64 = 1 << 20;
@@ -19,10 +20,6 @@ const MAX_FEED_FORWARD: u64 = 1 << 18;
 /// Greatest context: 16 million positions, more than any model has.
 const MAX_CONTEXT: u64 = 1 << 24;
 
-/// The tensors of a block, `blk.N.` before and `.weight` after.
-const BLOCK_TENSORS: [&str; 9] =
-    ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"];
-
 /// A model's shape.
 ///
 /// Invariant: within [`crate::limits`], `heads` a multiple of `kv_heads`, `head_dim` even, and every tensor the model
@@ -31,8 +28,8 @@ const BLOCK_TENSORS: [&str; 9] =
 pub struct ModelConfig {
     /// The file's own name for the model, or its architecture's.
     pub name: String,
-    /// Architecture, one of [`ARCHITECTURES`].
-    pub architecture: String,
+    /// What sets it apart from other models.
+    pub architecture: &'static Architecture,
     /// Decoder layers.
     pub layers: u32,
     /// Width of the hidden state.
@@ -47,6 +44,8 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// Base of the rotary embedding's wave lengths.
     pub rope_theta: f32,
+    /// What its frequencies are changed by.
+    pub rope_scaling: RopeScaling,
     /// Positions the model was made for.
     pub context_tokens: u32,
     /// The output matrix is the embedding.
@@ -54,12 +53,24 @@ pub struct ModelConfig {
     span: Span,
 }
 
+/// What the frequencies of the rotary embedding are changed by, to reach beyond the context of the first training.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RopeScaling {
+    /// Nothing.
+    None,
+    /// All are divided by one number (position interpolation, Chen et al. 2023).
+    Linear(f32),
+    /// Each is divided by its own, which the file holds as a tensor (Llama 3.1).
+    Factors,
+}
+
 /// Why a file's metadata does not describe a model we run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// An architecture without an implementation.
-    #[error("architecture {found:?} is not served; {served:?} are", served = ARCHITECTURES)]
+    #[error("architecture {found:?} is not served; {served:?} are", served = Architecture::names())]
     Architecture {
         /// The file's architecture.
         found: String,
@@ -103,9 +114,8 @@ impl ModelConfig {
     pub fn from_gguf(file: &gguf::File) -> Result<Self, ConfigError> {
         let metadata = file.metadata();
         let architecture = metadata.str("general.architecture")?;
-        if !ARCHITECTURES.contains(&architecture) {
-            return Err(ConfigError::Architecture { found: architecture.to_owned() });
-        }
+        let architecture = Architecture::find(architecture)
+            .ok_or_else(|| ConfigError::Architecture { found: architecture.to_owned() })?;
         let entries = Entries { file, architecture };
         entries.refuse_what_is_not_applied()?;
 
@@ -131,15 +141,16 @@ impl ModelConfig {
         };
         let layers = entries.number("block_count", MAX_LAYERS.into())? as u32;
         let config = Self {
-            name: metadata.str("general.name").unwrap_or(architecture).to_owned(),
-            architecture: architecture.to_owned(),
+            name: metadata.str("general.name").unwrap_or(architecture.name).to_owned(),
+            architecture,
             layers,
             hidden,
-            attention: AttentionShape { heads, kv_heads, head_dim, window: None },
+            attention: AttentionShape { heads, kv_heads, head_dim, window: entries.window()? },
             feed_forward: entries.number("feed_forward_length", MAX_FEED_FORWARD)? as usize,
             vocabulary,
             norm_eps: entries.float("attention.layer_norm_rms_epsilon", None)?,
             rope_theta: entries.float("rope.freq_base", Some(10_000.0))?,
+            rope_scaling: entries.rope_scaling()?,
             context_tokens: entries.number("context_length", MAX_CONTEXT)? as u32,
             tied_head: file.find("output.weight").is_none(),
             span: Span::new(0, layers).map_err(|error| entries.bad("block_count", layers, error.to_string()))?,
@@ -152,72 +163,25 @@ impl ModelConfig {
     pub fn all_layers(&self) -> Span {
         self.span
     }
-
-    /// Name of a weight of a block.
-    pub(super) fn block_tensor(layer: u32, part: &str) -> String {
-        format!("blk.{layer}.{part}.weight")
-    }
-
-    /// The tensors of a layer.
-    pub(crate) fn block_tensors(layer: u32) -> impl Iterator<Item = String> {
-        BLOCK_TENSORS.iter().map(move |part| Self::block_tensor(layer, part))
-    }
-
-    /// Holds every tensor against the shape that follows from the metadata, and refuses tensors nobody would read.
-    fn check_tensors(&self, file: &gguf::File) -> Result<(), ConfigError> {
-        let AttentionShape { heads, kv_heads, head_dim, .. } = self.attention;
-        let (hidden, ff) = (self.hidden as u64, self.feed_forward as u64);
-        let (queries, keys) = ((heads * head_dim) as u64, (kv_heads * head_dim) as u64);
-        let mut expected = vec![
-            ("token_embd.weight".to_owned(), vec![hidden, self.vocabulary as u64]),
-            ("output_norm.weight".to_owned(), vec![hidden]),
-        ];
-        if !self.tied_head {
-            expected.push(("output.weight".to_owned(), vec![hidden, self.vocabulary as u64]));
-        }
-        for layer in 0..self.layers {
-            expected.extend(BLOCK_TENSORS.iter().map(|&part| {
-                let dims = match part {
-                    "attn_q" => vec![hidden, queries],
-                    "attn_k" | "attn_v" => vec![hidden, keys],
-                    "attn_output" => vec![queries, hidden],
-                    "ffn_gate" | "ffn_up" => vec![hidden, ff],
-                    "ffn_down" => vec![ff, hidden],
-                    _ => vec![hidden],
-                };
-                (Self::block_tensor(layer, part), dims)
-            }));
-        }
-        for (name, want) in &expected {
-            let TensorInfo { dims, .. } = file.tensor(name)?;
-            if dims != want {
-                return Err(ConfigError::Shape { tensor: name.clone(), found: dims.clone(), want: want.clone() });
-            }
-        }
-        // Every expected tensor is there and names are unique, so a longer table has a tensor that nobody would read.
-        if file.tensors().len() > expected.len() {
-            let known: std::collections::HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-            if let Some(extra) = file.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
-                return Err(ConfigError::NotApplied(format!("a tensor {:?}", extra.name)));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Entries under an architecture's prefix.
 struct Entries<'a> {
     file: &'a gguf::File,
-    architecture: &'a str,
+    architecture: &'a Architecture,
 }
 
 impl Entries<'_> {
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture)
+        format!("{}.{name}", self.architecture.name)
     }
 
     fn has(&self, name: &str) -> bool {
         self.file.metadata().has(&self.key(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.file.metadata().get(&self.key(name))
     }
 
     fn bad(&self, name: &str, found: impl ToString, want: impl Into<String>) -> ConfigError {
@@ -260,23 +224,48 @@ impl Entries<'_> {
         }
     }
 
-    fn refuse_what_is_not_applied(&self) -> Result<(), ConfigError> {
-        let text = |name| self.file.metadata().str(&self.key(name)).unwrap_or_default();
-        if !matches!(text("rope.scaling.type"), "" | "none") {
-            return Err(ConfigError::NotApplied(format!("rope scaling {:?}", text("rope.scaling.type"))));
+    /// Positions a query sees, its own among them; 0 in a file means all.
+    fn window(&self) -> Result<Option<usize>, ConfigError> {
+        const NAME: &str = "attention.sliding_window";
+        match self.get(NAME) {
+            None | Some(Value::Unsigned(0) | Value::Signed(0)) => Ok(None),
+            Some(_) if self.architecture.window => Ok(Some(self.number(NAME, MAX_CONTEXT)? as usize)),
+            Some(value) => Err(ConfigError::NotApplied(format!("{NAME} {value:?} in some of its layers"))),
         }
-        for name in ["expert_count", "attention.sliding_window"] {
-            if let Some(value @ (Value::Unsigned(1..) | Value::Signed(1..))) = self.file.metadata().get(&self.key(name))
-            {
-                return Err(ConfigError::NotApplied(format!("{name} {value:?}")));
+    }
+
+    fn rope_scaling(&self) -> Result<RopeScaling, ConfigError> {
+        // Writers that scale nothing leave the factor out or set it to 0 or 1, whatever the type.
+        let factor = match self.get("rope.scaling.factor") {
+            None | Some(Value::Float(0.0)) => 1.0,
+            Some(_) => self.float("rope.scaling.factor", None)?,
+        };
+        match (self.file.find(ROPE_FACTORS).is_some(), factor == 1.0) {
+            (false, true) => Ok(RopeScaling::None),
+            (false, false) => Ok(RopeScaling::Linear(factor)),
+            (true, true) => Ok(RopeScaling::Factors),
+            (true, false) => {
+                Err(ConfigError::NotApplied(format!("rope scaling by {factor} beside a tensor {ROPE_FACTORS:?}")))
             }
         }
-        match self.file.metadata().get(&self.key("rope.scaling.factor")) {
-            None => {}
-            Some(Value::Float(factor)) if [0.0, 1.0].contains(factor) => {}
-            Some(factor) => return Err(ConfigError::NotApplied(format!("rope scaling by {factor:?}"))),
+    }
+
+    fn refuse_what_is_not_applied(&self) -> Result<(), ConfigError> {
+        let text = |name| self.file.metadata().str(&self.key(name)).unwrap_or_default();
+        if !matches!(text("rope.scaling.type"), "" | "none" | "linear") {
+            return Err(ConfigError::NotApplied(format!("rope scaling {:?}", text("rope.scaling.type"))));
         }
-        for name in ["attention.scale", "attention.max_alibi_bias", "attention.clamp_kqv", "rope.scale_linear"] {
+        if let Some(value @ (Value::Unsigned(1..) | Value::Signed(1..))) = self.get("expert_count") {
+            return Err(ConfigError::NotApplied(format!("expert_count {value:?}")));
+        }
+        for name in [
+            "attention.scale",
+            "attention.max_alibi_bias",
+            "attention.clamp_kqv",
+            "attention.sliding_window_pattern",
+            "rope.scaling.attn_factor",
+            "rope.scale_linear",
+        ] {
             if self.has(name) {
                 return Err(ConfigError::NotApplied(format!("{name} set")));
             }
@@ -319,7 +308,8 @@ mod tests {
         says(GgufWriter::default().u32("general.architecture", 3), &["general.architecture", "unsigned integer"]);
         says(tiny().writer().text("llama.rope.scaling.type", "yarn"), &["yarn"]);
         says(tiny().writer().u32("llama.expert_count", 8), &["expert_count"]);
-        says(tiny().writer().tensor("rope_freqs.weight", &[8], 0, vec![0; 32]), &["rope_freqs.weight"]);
+        says(tiny().writer().tensor("rope_freqs.weight", &[4], 0, vec![0; 16]), &["rope_freqs.weight", "[8]"]);
+        says(tiny().writer().tensor("blk.0.attn_q.bias", &[64], 0, vec![0; 256]), &["blk.0.attn_q.bias"]);
         says(TinyLlama { layers: 0, ..tiny() }.writer(), &["block_count", "is 0"]);
         says(TinyLlama { kv_heads: 3, ..tiny() }.writer(), &["head_count_kv", "is 3", "4 heads"]);
         says(TinyLlama { context_tokens: 0, ..tiny() }.writer(), &["context_length", "is 0"]);

@@ -4,10 +4,12 @@ use burn::tensor::Tensor;
 
 use crate::kernel::{FarBackend, KernelOps};
 
-/// Weight `[n, k]` as one matrix, or as several that share `k` and follow each other in `n`.
+/// Weight `[n, k]` as one matrix, or as several that share `k` and follow each other in `n`, and perhaps a bias.
 #[derive(Clone, Debug)]
 pub(super) struct Linear<B: FarBackend> {
     parts: Vec<B::Packed>,
+    /// `[1, n]`.
+    bias: Option<Tensor<B, 2>>,
 }
 
 impl<B: FarBackend> Linear<B> {
@@ -15,15 +17,24 @@ impl<B: FarBackend> Linear<B> {
     pub(super) fn new(first: B::Packed, rest: Vec<B::Packed>) -> Self {
         let mut parts = vec![first];
         parts.extend(rest);
-        Self { parts }
+        Self { parts, bias: None }
+    }
+
+    /// The layer with a bias `[n]`, where there is one.
+    pub(super) fn with_bias(self, bias: Option<Tensor<B, 1>>) -> Self {
+        Self { bias: bias.map(Tensor::unsqueeze), ..self }
     }
 
     /// # Shapes
     /// `x [t, k]` to `[t, n]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        match self.parts.as_slice() {
+        let product = match self.parts.as_slice() {
             [whole] => <B as KernelOps>::linear(x, whole),
             parts => Tensor::cat(parts.iter().map(|part| <B as KernelOps>::linear(x.clone(), part)).collect(), 1),
+        };
+        match &self.bias {
+            Some(bias) => product + bias.clone(),
+            None => product,
         }
     }
 }

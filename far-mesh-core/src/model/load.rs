@@ -4,9 +4,9 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::{
     ModelConfig, SpanModel,
-    attention::Attention,
+    attention::{Attention, HeadNorms},
     block::Block,
-    config::ConfigError,
+    config::{ConfigError, RopeScaling},
     dequantize::dequantize,
     gguf::{self, GgufError, TensorInfo},
     head::Head,
@@ -14,10 +14,11 @@ use super::{
     mlp::Mlp,
     norm::RmsNorm,
     rope,
+    tensors::ROPE_FACTORS,
 };
 use crate::{
     id::Span,
-    kernel::{FarBackend, Format, PackError, RawMatrix},
+    kernel::{FarBackend, Format, PackError, RawMatrix, RopeTable},
 };
 
 /// What the weights become on the device.
@@ -95,7 +96,7 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         }
         let embedding = (span.start() == 0).then(|| self.embedding()).transpose()?;
         let blocks = (span.start()..span.end()).map(|layer| self.block(layer)).collect::<Result<_, _>>()?;
-        let rope = rope::table(self.config.attention.head_dim, self.config.rope_theta, positions);
+        let rope = self.rope(positions)?;
         Ok(SpanModel { span, embedding, blocks, rope, device: self.device.clone() })
     }
 
@@ -118,17 +119,37 @@ impl<'a, B: FarBackend> Loader<'a, B> {
     }
 
     fn block(&mut self, layer: u32) -> Result<Block<B>, ModelError> {
+        let (config, architecture) = (self.config, self.config.architecture);
         let name = |part| ModelConfig::block_tensor(layer, part);
+        let rotary = architecture.rotary_rows;
+        let bias = match architecture.qkv_bias {
+            true => Some(self.bias(&[
+                (name("attn_q.bias"), rotary),
+                (name("attn_k.bias"), rotary),
+                (name("attn_v.bias"), false),
+            ])?),
+            false => None,
+        };
+        let head_norms = match architecture.qk_norm {
+            true => Some(HeadNorms {
+                queries: self.norm(&name("attn_q_norm.weight"))?,
+                keys: self.norm(&name("attn_k_norm.weight"))?,
+                shape: config.attention,
+            }),
+            false => None,
+        };
+        let qkv = [(name("attn_q.weight"), rotary), (name("attn_k.weight"), rotary), (name("attn_v.weight"), false)];
         Ok(Block {
-            attention_norm: self.norm(&name("attn_norm"))?,
+            attention_norm: self.norm(&name("attn_norm.weight"))?,
             attention: Attention {
-                qkv: self.stack(&[(name("attn_q"), true), (name("attn_k"), true), (name("attn_v"), false)])?,
-                output: self.stack(&[(name("attn_output"), false)])?,
+                qkv: self.stack(&qkv)?.with_bias(bias),
+                head_norms,
+                output: self.stack(&[(name("attn_output.weight"), false)])?,
             },
-            mlp_norm: self.norm(&name("ffn_norm"))?,
+            mlp_norm: self.norm(&name("ffn_norm.weight"))?,
             mlp: Mlp {
-                gate_up: self.stack(&[(name("ffn_gate"), false), (name("ffn_up"), false)])?,
-                down: self.stack(&[(name("ffn_down"), false)])?,
+                gate_up: self.stack(&[(name("ffn_gate.weight"), false), (name("ffn_up.weight"), false)])?,
+                down: self.stack(&[(name("ffn_down.weight"), false)])?,
             },
         })
     }
@@ -173,7 +194,8 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         let start = self.raw.len();
         self.file.read(tensor, &mut self.raw)?;
         if rotary {
-            let rows = tensor.dims[1] as usize;
+            // A bias is a matrix of one column.
+            let rows = tensor.dims[tensor.dims.len() - 1] as usize;
             let bytes = &mut self.raw[start..];
             let row_bytes = bytes.len() / rows;
             rope::unpermute_rows(bytes, self.config.attention.head_dim, row_bytes);
@@ -205,16 +227,52 @@ impl<'a, B: FarBackend> Loader<'a, B> {
     }
 
     fn norm(&mut self, name: &str) -> Result<RmsNorm<B>, ModelError> {
+        let weight = self.values(name, false)?;
+        Ok(RmsNorm { weight: self.vector(weight), eps: self.config.norm_eps })
+    }
+
+    /// Biases of matrices that [`Self::stack`] stacks.
+    fn bias(&mut self, names: &[(String, bool)]) -> Result<Tensor<B, 1>, ModelError> {
+        let parts = names.iter().map(|(name, rotary)| self.values(name, *rotary)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.vector(parts.concat()))
+    }
+
+    /// The rotary table of the first `positions` positions.
+    fn rope(&mut self, positions: usize) -> Result<RopeTable, ModelError> {
+        let (head_dim, theta) = (self.config.attention.head_dim, self.config.rope_theta);
+        Ok(match self.config.rope_scaling {
+            RopeScaling::None => rope::table(head_dim, theta, |_| 1.0, positions),
+            RopeScaling::Linear(factor) => rope::table(head_dim, theta, |_| factor, positions),
+            RopeScaling::Factors => {
+                let factors = self.values(ROPE_FACTORS, false)?;
+                if let Some(factor) = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
+                    return Err(ConfigError::Value {
+                        key: ROPE_FACTORS.into(),
+                        found: factor.to_string(),
+                        want: "positive and finite".into(),
+                    }
+                    .into());
+                }
+                rope::table(head_dim, theta, |i| factors[i], positions)
+            }
+        })
+    }
+
+    /// A tensor's values; the flag as in [`Self::stack`].
+    fn values(&mut self, name: &str, rotary: bool) -> Result<Vec<f32>, ModelError> {
         let tensor = self.file.tensor(name)?;
         let (format, _) = tensor.readable()?;
         self.raw.clear();
-        self.read(tensor, false)?;
+        self.read(tensor, rotary)?;
         let mut values = Vec::new();
         dequantize(format, &self.raw, &mut values);
-        let length = values.len();
+        Ok(values)
+    }
+
+    fn vector(&mut self, values: Vec<f32>) -> Tensor<B, 1> {
         self.device_bytes += size_of_val(values.as_slice());
-        let weight = Tensor::from_data(TensorData::new(values, [length]), &self.device);
-        Ok(RmsNorm { weight, eps: self.config.norm_eps })
+        let length = values.len();
+        Tensor::from_data(TensorData::new(values, [length]), &self.device)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::kernel::RopeTable;
 
-/// Cosines and sines of positions `0..positions`, computed in f64 and rounded once.
-pub(super) fn table(head_dim: usize, theta: f32, positions: usize) -> RopeTable {
-    let half = head_dim / 2;
-    let frequencies: Vec<f64> = (0..half).map(|i| f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64)).collect();
+/// Cosines and sines of positions `0..positions`, computed in f64 and rounded once. `divisor` gives what each of the
+/// `head_dim / 2` frequencies is divided by.
+pub(super) fn table(head_dim: usize, theta: f32, divisor: impl Fn(usize) -> f32, positions: usize) -> RopeTable {
+    let frequency = |i: usize| f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64) / f64::from(divisor(i));
+    let frequencies: Vec<f64> = (0..head_dim / 2).map(frequency).collect();
     let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |f| position as f64 * f));
     let (sin, cos) = angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
     RopeTable { cos, sin, head_dim }
@@ -40,10 +41,10 @@ mod tests {
 
     #[test]
     fn the_first_position_is_not_turned_and_the_first_pair_turns_by_one_radian() {
-        let table = table(8, 10_000.0, 3);
+        let table = table(8, 10_000.0, |i| [1.0, 2.0, 1.0, 1.0][i], 3);
         assert_eq!((table.cos.len(), table.sin.len()), (12, 12));
         assert!(table.cos[..4].iter().all(|&c| c == 1.0) && table.sin[..4].iter().all(|&s| s == 0.0));
         assert_eq!((table.cos[4], table.sin[8]), (1f64.cos() as f32, 2f64.sin() as f32));
-        assert_eq!(table.sin[5], 0.1f64.sin() as f32);
+        assert_eq!(table.sin[5], 0.05f64.sin() as f32, "divided by 2");
     }
 }

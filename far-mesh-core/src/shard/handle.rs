@@ -218,7 +218,7 @@ fn tensor_bytes(file: &gguf::File, model: &ModelConfig, span: Option<Span>, head
     let mut names: Vec<String> = span
         .into_iter()
         .flat_map(|span| span.start()..span.end().min(model.layers))
-        .flat_map(ModelConfig::block_tensors)
+        .flat_map(|layer| model.block_tensors(layer))
         .collect();
     if embeds || head && model.tied_head {
         names.push("token_embd.weight".into());

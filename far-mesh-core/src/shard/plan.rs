@@ -41,7 +41,7 @@ pub fn plan_span(file: &gguf::File, max_bytes: u64, arena_tokens: usize) -> Resu
     let mut sum = bytes("token_embd.weight");
     let mut fit = 0;
     for layer in 0..config.layers {
-        let weights: u64 = ModelConfig::block_tensors(layer).map(|name| bytes(&name)).sum();
+        let weights: u64 = config.block_tensors(layer).map(|name| bytes(&name)).sum();
         sum = sum.saturating_add(weights).saturating_add(cache);
         if sum > max_bytes {
             break;
