@@ -107,8 +107,9 @@ async fn who_runs_a_step_shows_in_no_bit_and_no_account() {
             sessions.push((Chain::open(&[(hop, span(0, 6))], 64).await, ids.as_slice(), vec![]));
         }
         while sessions.iter().any(|(_, ids, _)| !ids.is_empty()) {
-            let chosen = sessions.iter_mut().filter(|(_, ids, _)| !ids.is_empty() && random.random_bool(0.4));
-            let steps: Vec<_> = chosen.map(|session| (session, if random.random_bool(0.8) { 1 } else { 3 })).collect();
+            let mut draw = || random.random_bool(0.4).then(|| if random.random_bool(0.8) { 1 } else { 3 });
+            let waiting = sessions.iter_mut().filter(|(_, ids, _)| !ids.is_empty());
+            let steps: Vec<_> = waiting.filter_map(|session| Some((session, draw()?))).collect();
             futures::future::join_all(steps.into_iter().map(async |((chain, ids, rows), count)| {
                 let (now, later) = ids.split_at(count.min(ids.len()));
                 *ids = later;
