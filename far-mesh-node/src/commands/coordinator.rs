@@ -8,7 +8,7 @@ use far_mesh_core::{
     task::Tasks,
 };
 
-use super::{CommandError, finish, join, stopped, until_interrupted};
+use super::{CommandError, Stop, join, until_interrupted};
 use crate::{
     cli::CoordinatorArgs,
     config::Config,
@@ -34,6 +34,7 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     if config.redis_url.is_some() {
         tracing::warn!("{} has no effect: coordinators share nothing in this version", config.origin("redis_url"));
     }
+    let mut stop = Stop::listen()?;
     let remedy = "nothing was served; run this again";
     let (node, coordinator) = until_interrupted(remedy, start(&config)).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);
@@ -45,15 +46,16 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     let server = Server::new(engine, meter, Arc::new(OpenAccess), Options::default());
     tasks.spawn_graceful(server.serve(listener, tasks.cancelled()));
     join::announce(&join::ready("coordinator", &node, &http), args.mesh.json)?;
-    stopped(args.mesh.until_stdin_closes).await?;
+    stop.asked(args.mesh.until_stdin_closes).await;
     tracing::info!("finishing live streams; press ctrl-C again to end at once");
-    finish(async {
+    stop.finish(async {
         tasks.shutdown().await;
         coordinator.shutdown().await;
         store.close().await;
         node.shutdown().await;
     })
-    .await
+    .await;
+    Ok(())
 }
 
 async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordinator>), CommandError> {

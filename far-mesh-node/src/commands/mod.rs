@@ -14,5 +14,5 @@ pub mod provider;
 mod shard;
 
 pub use error::{CommandError, USAGE};
-pub use interrupt::{finish, stopped, until_interrupted};
+pub use interrupt::{Stop, until_interrupted};
 pub use output::{print, print_json};

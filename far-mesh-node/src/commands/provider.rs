@@ -13,7 +13,7 @@ use far_mesh_core::{
 };
 use serde_json::json;
 
-use super::{CommandError, finish, join, shard::load, stopped, until_interrupted};
+use super::{CommandError, Stop, join, shard::load, until_interrupted};
 use crate::{
     cli::ProviderRunArgs,
     config::{Config, Layers},
@@ -33,6 +33,7 @@ const SHARE_OF_FREE: (u64, u64) = (4, 5);
 /// # Errors
 /// [`CommandError`] when it cannot start.
 pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandError> {
+    let mut stop = Stop::listen()?;
     let remedy = "nothing was announced; run this again";
     let (node, provider) = until_interrupted(remedy, start(&config)).await?;
     let (listener, http) = join::listen_http(&config).await?;
@@ -43,16 +44,17 @@ pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandErr
         state(&seen.0, seen.1.upgrade().as_deref())
     }));
     join::announce(&join::ready("provider", &node, &http), args.mesh.json)?;
-    stopped(args.mesh.until_stdin_closes).await?;
+    stop.asked(args.mesh.until_stdin_closes).await;
     tracing::info!("finishing live sessions; press ctrl-C again to end at once");
-    finish(async {
+    stop.finish(async {
         tasks.shutdown().await;
         if let Some(provider) = std::sync::Arc::into_inner(provider) {
             provider.shutdown().await;
         }
         node.shutdown().await;
     })
-    .await
+    .await;
+    Ok(())
 }
 
 async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {

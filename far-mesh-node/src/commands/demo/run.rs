@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cli::DemoArgs,
-    commands::{CommandError, parts, print, print_json, shard::all_layers, stopped, until_interrupted},
+    commands::{CommandError, Stop, parts, print, print_json, shard::all_layers, until_interrupted},
     config::Config,
     local::{LocalConfig, LocalMesh, Part, Ready, stop},
     models::{self, Model},
@@ -22,18 +22,18 @@ use crate::{
 /// # Errors
 /// [`CommandError`]; whatever was started is ended before it returns.
 pub async fn run(args: DemoArgs, config: Config) -> Result<(), CommandError> {
+    let mut end = Stop::listen()?;
     let remedy = "every part of the demo has ended";
     let dir = parts::folder(&config, "demo-")?;
     let (mesh, coordinator) = until_interrupted(remedy, start(&args, &config, dir.path())).await?;
     let http = coordinator.ready.http.clone().unwrap_or_default();
     let shown = until_interrupted(remedy, show(&args, &coordinator.ready, &http)).await;
-    let kept = match (&shown, args.keep) {
-        (Ok(()), true) => stopped(args.until_stdin_closes).await,
-        _ => Ok(()),
-    };
+    if shown.is_ok() && args.keep {
+        end.asked(args.until_stdin_closes).await;
+    }
     stop(coordinator).await;
     mesh.stop().await;
-    shown.and(kept)
+    shown
 }
 
 async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMesh, Part), CommandError> {
