@@ -29,13 +29,13 @@ fn fill_low(low: &mut [[u8; 64]; 4], row: usize, q: &[u8; BLOCK]) {
     interleave(low, row, &bytes);
 }
 
-/// Eight words: elements 0 to 3 of each row, then 4 to 7, and so on.
+/// Eight words, elements 0 to 3 of each row, then 4 to 7, and so on: four low bits and what is above them.
 #[inline(always)]
-fn join<L: Lanes>(l: L, low: &[[u8; 64]; 4], mut high: impl FnMut(usize) -> L::I) -> [[L::I; 4]; 2] {
+fn join<L: Lanes>(l: L, low: &[[u8; 64]; 4], high: &[[L::I; 4]; 2]) -> [[L::I; 4]; 2] {
     let (mut a, mut b) = split(l, low);
     for j in 0..4 {
-        a[j] = l.or_i(a[j], high(j));
-        b[j] = l.or_i(b[j], high(4 + j));
+        a[j] = l.or_i(a[j], high[0][j]);
+        b[j] = l.or_i(b[j], high[1][j]);
     }
     [a, b]
 }
@@ -57,8 +57,15 @@ impl Five {
 
     #[inline(always)]
     pub(super) fn load<L: Lanes>(&self, l: L) -> [[L::I; 4]; 2] {
-        let (high, mask) = (l.load_bytes(&self.high), l.splat_i(0x1010_1010));
-        join(l, &self.low, |j| l.and_i(if j < 4 { l.shl(high, 4 - j as u32) } else { l.shr(high, j as u32 - 4) }, mask))
+        let (plane, mask) = (l.load_bytes(&self.high), l.splat_i(0x1010_1010));
+        let mut high = [
+            [l.shl(plane, 4), l.shl(plane, 3), l.shl(plane, 2), l.shl(plane, 1)],
+            [plane, l.shr(plane, 1), l.shr(plane, 2), l.shr(plane, 3)],
+        ];
+        for word in high.as_flattened_mut() {
+            *word = l.and_i(*word, mask);
+        }
+        join(l, &self.low, &high)
     }
 }
 
@@ -81,11 +88,15 @@ impl Six {
 
     #[inline(always)]
     pub(super) fn load<L: Lanes>(&self, l: L) -> [[L::I; 4]; 2] {
-        let high = [l.load_bytes(&self.high[0]), l.load_bytes(&self.high[1])];
         let mask = l.splat_i(0x3030_3030);
-        join(l, &self.low, |j| {
-            let (high, place) = (high[j / 4], 2 * (j as u32 % 4));
-            l.and_i(if place < 4 { l.shl(high, 4 - place) } else { l.shr(high, place - 4) }, mask)
-        })
+        let mut high = [[mask; 4]; 2];
+        for (high, plane) in high.iter_mut().zip(&self.high) {
+            let plane = l.load_bytes(plane);
+            *high = [l.shl(plane, 4), l.shl(plane, 2), plane, l.shr(plane, 2)];
+            for word in high {
+                *word = l.and_i(*word, mask);
+            }
+        }
+        join(l, &self.low, &high)
     }
 }
