@@ -297,6 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn rope_is_scaled_and_a_window_set_as_the_metadata_say() {
+        let tiny = || TinyLlama::default().writer();
+        let scaled = tiny().text("llama.rope.scaling.type", "linear").f32("llama.rope.scaling.factor", 2.0);
+        assert_eq!(check(scaled).unwrap().rope_scaling, RopeScaling::Linear(2.0));
+        for nothing in [0.0, 1.0] {
+            let plain = check(tiny().f32("llama.rope.scaling.factor", nothing)).unwrap();
+            assert_eq!(plain.rope_scaling, RopeScaling::None);
+        }
+        let factors = || tiny().tensor("rope_freqs.weight", &[8], 0, vec![0; 32]);
+        assert_eq!(check(factors()).unwrap().rope_scaling, RopeScaling::Factors);
+        let both = check(factors().f32("llama.rope.scaling.factor", 2.0)).unwrap_err().to_string();
+        assert!(both.contains("rope_freqs.weight") && both.contains('2'), "{both}");
+        assert!(check(tiny().f32("llama.rope.scaling.factor", f32::NAN)).is_err());
+        let window = |tokens| check(tiny().u32("llama.attention.sliding_window", tokens)).unwrap().attention.window;
+        assert_eq!((window(0), window(9)), (None, Some(9)));
+    }
+
+    #[test]
     fn what_cannot_be_served_is_named() {
         let tiny = TinyLlama::default;
         let says = |writer, words: &[&str]| {
