@@ -33,7 +33,9 @@ mod linear;
 mod load;
 mod mlp;
 mod norm;
+mod ranged;
 mod rope;
+pub mod safetensors;
 mod span;
 mod tensors;
 #[doc(hidden)]

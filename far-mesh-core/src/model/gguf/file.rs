@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{GgufError, Header, Metadata, TensorInfo};
+use crate::model::ranged::read_exact_at;
 
 /// Bytes read at a time while the header is parsed.
 const HEADER_BUFFER_BYTES: usize = 64 << 10;
@@ -114,18 +115,6 @@ impl File {
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &fs::File, into: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
-}
-
-#[cfg(not(unix))]
-fn read_exact_at(mut file: &fs::File, into: &mut [u8], offset: u64) -> io::Result<()> {
-    use std::io::{Read, Seek};
-    file.seek(io::SeekFrom::Start(offset))?;
-    file.read_exact(into)
 }
 
 impl fmt::Debug for File {
