@@ -18,7 +18,7 @@ pub fn print(text: &str) -> Result<(), CommandError> {
 /// Writes a value as one line of JSON.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     let mut text = serde_json::to_string(value).map_err(|err| CommandError::Output(err.into()))?;
     text.push('\n');

@@ -3,6 +3,8 @@
 //! One mesh runs at a time (see [`net::Mesh`]): two would share the cores, and neither their deadlines nor their memory
 //! would say anything.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bits;
 mod discovery;
 mod drive;
