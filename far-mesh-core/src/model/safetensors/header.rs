@@ -1,6 +1,10 @@
 //! The header of one file: its table of tensors, checked in full before it is used.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt, fs,
+    path::Path,
+};
 
 use serde::{
     Deserialize,
@@ -79,10 +83,15 @@ impl<'de> Deserialize<'de> for Table {
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         map.next_value::<serde::de::IgnoredAny>()?;
-                    } else if table.contains_key(&name) {
-                        return Err(M::Error::custom(format!("tensor {name:?} is there twice")));
-                    } else {
-                        table.insert(name, map.next_value()?);
+                        continue;
+                    }
+                    match table.entry(name) {
+                        btree_map::Entry::Vacant(place) => {
+                            place.insert(map.next_value()?);
+                        }
+                        btree_map::Entry::Occupied(there) => {
+                            return Err(M::Error::custom(format!("tensor {:?} is there twice", there.key())));
+                        }
                     }
                 }
                 Ok(Table(table))
