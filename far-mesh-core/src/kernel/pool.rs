@@ -3,6 +3,7 @@
 //! A model step is a few hundred operations of some microseconds each, so the threads wait for the next one spinning,
 //! but only briefly: beside a busy neighbour a spinning thread takes the time of the one it waits for. The calling
 //! thread works too, and takes what the others have not begun: a thread that the system has not woken delays nothing.
+//! For the same reason a thread that wakes never takes the core from the one that called it.
 //!
 //! Invariant: how work is split and who does it never shows in a result.
 
@@ -273,6 +274,7 @@ impl Shared {
     /// A worker's life.
     fn work(&self, index: usize) {
         INSIDE.set(true);
+        give_way();
         let sleeper = &self.sleepers[index];
         *lock(&sleeper.thread) = Some(thread::current());
         let mut seen = 0;
@@ -316,6 +318,20 @@ fn trampoline<F: Fn(usize) + Sync>(body: *mut (), task: usize) {
     // SAFETY: `Shared::run` stored a reference to an `F` here and does not return before the last task is over.
     let body = unsafe { &*body.cast_const().cast::<F>() };
     body(task);
+}
+
+/// Has the system let this thread wait for a free core when it wakes, instead of interrupting whoever runs. While the
+/// other cores are taken it would wake on its caller's: there it would stop the caller, spin for the next operation,
+/// sleep, and be woken by the next operation to do it again.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: `sched_param` is integers only, for which zeros are a value; batch threads have priority 0.
+        let priority: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is to a live `sched_param`; 0 names this thread. Where the system refuses, the thread
+        // stays what it was, which costs time alone.
+        unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const priority) };
+    }
 }
 
 /// Spins for a while; whether the condition came true.
