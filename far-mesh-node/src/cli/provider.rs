@@ -30,7 +30,7 @@ pub enum ProviderCommand {
 Examples:
   far-mesh provider run --bootstrap /ip4/192.0.2.7/tcp/31337     as many layers as fit, where they are needed most
   far-mesh provider run --layers 0..10 --threads 4
-  far-mesh provider run --wallet 0x5290...9EE7 --price 0.0001 --region eu-central --max-memory 6GiB")]
+  far-mesh provider run --wallet 0x52908400098527886E0F7030069857D2E4169EE7 --price 0.0001 --region eu-central --max-memory 6GiB")]
 pub struct ProviderRunArgs {
     /// Model to serve by name or path [default: smollm2-135m-instruct]
     #[arg(long, value_name = "NAME|PATH")]
