@@ -40,6 +40,10 @@ const TRUST_BYTES: usize = 64 * 1024;
 /// Most frames queued on a link: a full window of steps and a few control frames.
 const MAX_QUEUED_FRAMES: usize = MAX_STEPS_IN_FLIGHT + 8;
 
+/// Frames taken in a row before a link makes way for what else its task has to do: a node that sends without pause would
+/// otherwise keep the task from its deadlines, and other tasks from the thread.
+const MAX_BURST: usize = 2 * MAX_QUEUED_FRAMES;
+
 /// A stream that speaks frames.
 pub struct Link {
     stream: BoxedStream,
@@ -47,6 +51,8 @@ pub struct Link {
     session: Option<u64>,
     /// Longest payload that is read.
     max_payload_bytes: usize,
+    /// Frames taken since there was none.
+    burst: usize,
     read: ReadState,
     write: WriteState,
 }
@@ -120,7 +126,8 @@ impl Link {
             arrived: 0,
             total_bytes: 0,
         };
-        Self { stream, session, max_payload_bytes, read, write: WriteState { flushed: true, ..WriteState::default() } }
+        let write = WriteState { flushed: true, ..WriteState::default() };
+        Self { stream, session, max_payload_bytes, burst: 0, read, write }
     }
 
     /// Refuses frames with a longer payload as soon as their header is there; control frames always fit.
@@ -215,15 +222,23 @@ impl Link {
     /// Sends what is queued, then reads the next frame: call it until it is pending and both directions progress.
     ///
     /// While a full queue waits to be sent nothing is read, so a node that asks without reading answers stops itself.
+    /// After many frames in a row it is pending once although more have come, and wakes its task at once.
     ///
     /// # Errors
     /// As [`Link::poll_frame`] and [`Link::poll_drain`].
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, LinkError>> {
-        match self.poll_drain(cx) {
+        if self.burst >= MAX_BURST {
+            self.burst = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = match self.poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if !self.has_room() => Poll::Pending,
             _ => self.poll_frame(cx),
-        }
+        };
+        self.burst = if next.is_ready() { self.burst + 1 } else { 0 };
+        next
     }
 
     /// Queues a frame and sends it.

@@ -190,3 +190,47 @@ async fn a_queue_that_nobody_reads_is_bounded() {
     let queued = (0..1000).take_while(|number| a.queue(Frame::Probe { number: *number }).is_ok()).count();
     assert_eq!(queued, MAX_QUEUED_FRAMES);
 }
+
+/// A stream from which the same frame comes for ever, and which takes all.
+struct Flood(Vec<u8>, usize);
+
+impl AsyncRead for Flood {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Self(frame, at) = &mut *self;
+        for byte in bytes.iter_mut() {
+            *byte = frame[*at];
+            *at = (*at + 1) % frame.len();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_frames_lets_deadlines_pass() {
+    let (header, payload) = Frame::Probe { number: 1 }.encode(session_tag(SESSION)).unwrap();
+    let mut link = Link::new(Box::new(Flood([&header[..], &payload].concat(), 0)), SESSION);
+    let (mut frames, patience) = (0_u64, std::time::Duration::from_millis(20));
+    let all = async {
+        while let Ok(Frame::Probe { number }) = link.recv().await {
+            link.queue(Frame::Probe { number }).unwrap();
+            frames += 1;
+            assert!(frames < 50_000_000, "the task never gets to its deadline");
+        }
+    };
+    assert!(tokio::time::timeout(patience, all).await.is_err(), "frames come for ever");
+    assert!(frames > MAX_BURST as u64, "all of them are taken: {frames}");
+}
