@@ -85,6 +85,7 @@ async fn open_hop(route: &RemoteRoute, at: usize, open: Open) -> (usize, Result<
         let lost = |reason: String| Refusal::Own(route.lost(at, reason));
         let stream = route.dialer.open(hop.node, hop.addrs.clone()).await.map_err(|error| lost(error.to_string()))?;
         let mut link = Link::new(stream, open.session);
+        link.limit_payload(0);
         link.send(Frame::Open(Box::new(open))).await.map_err(|error| lost(error.to_string()))?;
         match link.recv().await {
             Ok(Frame::Opened) => Ok(link),
@@ -110,7 +111,8 @@ impl RemoteRoute {
             Fault::Full { needed_tokens, free_tokens } => {
                 self.declined(at, HopError::Full { needed_tokens, free_tokens })
             }
-            Fault::BadStep(reason) => HopError::BadStep { reason: format!("{}: {reason}", name()) },
+            // Every step was checked before it was sent: whoever finds fault with one is broken or lies.
+            Fault::BadStep(reason) => self.lost(at, format!("it finds fault with a step: {reason}")),
             Fault::Device(reason) => self.lost(at, format!("device failed: {reason}")),
             Fault::Closed => self.lost(at, "it is shutting down"),
             Fault::PeerLost { node, reason } => {

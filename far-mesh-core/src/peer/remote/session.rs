@@ -19,7 +19,7 @@ use super::{
 use crate::{
     activation::Dtype,
     hop::{Account, Done, HopError, HopSession, Input, OpenSession, Rows, Step},
-    limits::MAX_STEPS_IN_FLIGHT,
+    limits::{MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
     peer::wire::{Frame, Link, LinkError, Tally},
 };
 
@@ -38,6 +38,8 @@ pub(super) struct RemoteSession {
     embeds: bool,
     dtype: Dtype,
     hidden: Option<usize>,
+    /// Rows of the largest result that was asked for: it bounds the frames that are read.
+    most_rows: usize,
     next_seq: u64,
     next_position: u32,
     context_tokens: u32,
@@ -57,8 +59,19 @@ struct Flight {
     submitted: Instant,
 }
 
+impl Flight {
+    /// Rows of its result.
+    fn rows(&self) -> usize {
+        match self.output {
+            Rows::None => 0,
+            Rows::Last => 1,
+            Rows::All => self.tokens,
+        }
+    }
+}
+
 impl RemoteSession {
-    /// `links[i]` is the open control stream of hop `i`.
+    /// `links[i]` is the open control stream of hop `i`, which reads control frames only.
     pub(super) fn new(route: RemoteRoute, links: Vec<Link>, request: &OpenSession) -> Self {
         let now = Instant::now();
         let allowances = route
@@ -74,6 +87,7 @@ impl RemoteSession {
             embeds: request.span.start() == 0,
             dtype: request.dtype,
             hidden: None,
+            most_rows: 0,
             next_seq: 0,
             next_position: 0,
             context_tokens: request.context_tokens,
@@ -119,6 +133,13 @@ impl RemoteSession {
             LinkError::Frame(error) => bad(error.to_string()),
             error => self.route.lost(0, error.to_string()),
         })?;
+        // The last hop alone sends activations, and not before it has a step.
+        if flight.rows() > self.most_rows
+            && let Some(last) = self.links.last_mut()
+        {
+            self.most_rows = flight.rows();
+            last.limit_payload(self.most_rows * MAX_HIDDEN * self.dtype.bytes());
+        }
         self.in_flight.push_back(flight);
         self.sent_tokens += tokens as u64;
         (self.next_seq, self.next_position) = (self.next_seq + 1, end);
@@ -161,11 +182,7 @@ impl RemoteSession {
         let Some(flight) = self.in_flight.front() else {
             return Err(lost(format!("it sent step {}, which nobody asked for", done.seq)));
         };
-        let due = match flight.output {
-            Rows::None => 0,
-            Rows::Last => 1,
-            Rows::All => flight.tokens,
-        };
+        let due = flight.rows();
         let rows = done.output.as_ref().map_or(0, |activation| activation.tokens());
         if done.seq != flight.seq || rows != due {
             let seq = flight.seq;

@@ -71,8 +71,12 @@ async fn meet(script: Script) -> (Result<Box<dyn HopSession>, HopError>, NodeId,
 }
 
 fn output(seq: u64, rows: usize, dtype: Dtype) -> Frame {
-    let bytes = Bytes::from(vec![0; rows * 8 * dtype.bytes()]);
-    let output = (rows > 0).then(|| Activation::new(rows, 8, dtype, bytes).unwrap());
+    result(seq, rows, 8, dtype)
+}
+
+fn result(seq: u64, rows: usize, hidden: usize, dtype: Dtype) -> Frame {
+    let bytes = Bytes::from(vec![0; rows * hidden * dtype.bytes()]);
+    let output = (rows > 0).then(|| Activation::new(rows, hidden, dtype, bytes).unwrap());
     Frame::Output(Done { seq, output })
 }
 
@@ -84,6 +88,12 @@ async fn outputs_that_do_not_fit_the_step_cost_the_hop_its_place() {
         (vec![output(0, 0, Dtype::F32)], "0 rows of step 0"),
         (vec![output(0, 1, Dtype::F16)], "F16 of width 8, the session has F32"),
         (vec![Frame::Opened], "Opened frame out of place"),
+        // Stopped at its header: 64 KiB are enough for the one row that is due, whatever its width.
+        (vec![result(0, 512, 64, Dtype::F32)], "frame of 131104 bytes, must be 32 to 65568"),
+        (
+            vec![Frame::Fault(Fault::BadStep("your token is ugly".into()))],
+            "finds fault with a step: your token is ugly",
+        ),
         (
             vec![Frame::Fault(Fault::PeerLost { node: NodeId::random(), reason: "not I".into() })],
             "which is not beside it",
