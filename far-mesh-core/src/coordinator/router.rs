@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
+use tokio::time::Instant;
 
 use super::{
     table::Table,
@@ -56,7 +57,7 @@ impl Hop for Router {
 impl Router {
     async fn find(&self, request: OpenSession) -> Result<Box<dyn HopSession>, HopError> {
         self.table.filled(FIRST_LOOKUP).await;
-        let mut tries = Tries::default();
+        let (mut tries, began) = (Tries::default(), Instant::now());
         loop {
             let (route, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
             let hops = remote_hops(&route, &offers);
@@ -71,7 +72,7 @@ impl Router {
                 Err(error) => error,
             };
             let seen = error.to_string();
-            let without = tries.after(error)?;
+            let without = tries.after(error, began.elapsed())?;
             tracing::info!(seen, ?without, "planning another route");
             if let Without::Lost(node) = without {
                 self.table.set_aside(node);

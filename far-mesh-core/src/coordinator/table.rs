@@ -44,6 +44,15 @@ struct Aside {
     answers: bool,
 }
 
+impl Aside {
+    /// Whether the node may be used again: it answered, or announced itself anew with `seq`. That costs it nothing, so a
+    /// node that came back before, and was lost again, is left alone first.
+    fn is_back(&self, seq: u64) -> bool {
+        let believed = self.wait <= ASK_AGAIN || self.since.elapsed() >= self.wait;
+        self.answers || believed && seq > self.seq
+    }
+}
+
 impl Table {
     pub(super) fn new(node: Node, model: ModelHash) -> Self {
         Self { node, model, adverts: watch::Sender::new(None), aside: Mutex::default() }
@@ -121,8 +130,7 @@ impl Table {
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
         let adverts = self.adverts.borrow();
-        let usable =
-            |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.answers || advert.seq > lost.seq);
+        let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
         adverts.iter().flatten().filter(usable).cloned().collect()
     }
 
@@ -136,11 +144,71 @@ impl Table {
         let seq = self.adverts.borrow().iter().flatten().find(|advert| advert.peer == node).map_or(0, |a| a.seq);
         let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         // Many sessions may lose it at once; only a node that came back and is lost again waits longer.
-        let wait = match aside.get(&node) {
-            Some(before) if before.answers => (before.wait * 2).min(SET_ASIDE),
+        let wait = match aside.get(&node).filter(|before| before.since.elapsed() < SET_ASIDE) {
+            Some(before) if before.is_back(seq) => (before.wait * 2).min(SET_ASIDE),
             Some(before) => before.wait,
             None => ASK_AGAIN,
         };
         aside.insert(node, Aside { since: Instant::now(), seq, wait, answers: false });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        activation::Dtype,
+        id::Span,
+        peer::{Config, Keypair, ShardOffer},
+    };
+
+    fn advert(peer: NodeId, seq: u64) -> Advert {
+        let shard = ShardOffer {
+            model: ModelHash([7; 32]),
+            model_name: "m".into(),
+            layers: 1,
+            span: Span::new(0, 1).unwrap(),
+            dtype: Dtype::F32,
+            kernel_class: String::new(),
+            protocol: 1,
+            build: String::new(),
+            addrs: vec![],
+            layer_time_ns: 1,
+            prefill_layer_time_ns: 1,
+            free_tokens: 1,
+            price_nano_far: 0,
+            wallet: None,
+            region: String::new(),
+            device: String::new(),
+            device_mib: 0,
+        };
+        Advert { peer, seq, expires_unix_s: u64::MAX, shard }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn announcing_itself_anew_brings_a_lost_node_back_at_once_but_not_again_and_again() {
+        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
+        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32])), NodeId::random());
+        let announce = |seq| drop(table.adverts.send_replace(Some(vec![advert(peer, seq)])));
+        let usable = || !table.adverts().is_empty();
+        announce(1);
+        table.set_aside(peer);
+        table.set_aside(peer);
+        assert!(!usable());
+        announce(2);
+        assert!(usable(), "it was started again");
+        for (seq, seconds) in [(3, 4), (4, 8), (5, 16)] {
+            table.set_aside(peer);
+            announce(seq);
+            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            assert!(!usable(), "{seconds} s");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(usable(), "{seconds} s");
+        }
+        tokio::time::advance(SET_ASIDE).await;
+        table.set_aside(peer);
+        announce(6);
+        assert!(usable(), "it behaved for a while");
+        node.shutdown().await;
     }
 }

@@ -1,15 +1,21 @@
 //! What a request has learned from routes that did not open: pure, so that it can be tried without a mesh.
 
+use std::time::Duration;
+
 use crate::{
     hop::HopError,
     id::NodeId,
-    limits::MAX_HOPS,
+    limits::{MAX_HOPS, OPEN_DEADLINE},
     route::{Offer, PlanError},
 };
 
 /// Most routes tried for a request. Each try without luck takes a node out, so they end anyway; the bound is for a mesh
 /// that lies.
 const MAX_TRIES: usize = MAX_HOPS;
+
+/// How long a request is tried anew: nodes that accept a session and then say nothing cost [`OPEN_DEADLINE`] each, and
+/// nobody waits for many of them.
+const PATIENCE: Duration = OPEN_DEADLINE.saturating_mul(2);
 
 /// The tries of one request.
 #[derive(Debug, Default)]
@@ -37,13 +43,13 @@ impl Tries {
         offers
     }
 
-    /// Whom to plan without after a route failed to open.
+    /// Whom to plan without after a route failed to open, `spent` after the first try began.
     ///
     /// # Errors
     /// `error` itself where another route would not help, or enough were tried.
-    pub(super) fn after(&mut self, error: HopError) -> Result<Without, HopError> {
+    pub(super) fn after(&mut self, error: HopError, spent: Duration) -> Result<Without, HopError> {
         self.made += 1;
-        if self.made >= MAX_TRIES {
+        if self.made >= MAX_TRIES || spent >= PATIENCE {
             return Err(error);
         }
         match error {
@@ -102,9 +108,9 @@ mod tests {
         let offers = || vec![offer(one), offer(other)];
         let mut tries = Tries::default();
         assert_eq!(tries.usable(offers()).len(), 2);
-        assert_eq!(tries.after(full(one)).unwrap(), Without::Declined(one));
+        assert_eq!(tries.after(full(one), Duration::ZERO).unwrap(), Without::Declined(one));
         assert_eq!(tries.usable(offers()).iter().map(|offer| offer.node).collect::<Vec<_>>(), [other]);
-        assert_eq!(tries.after(full(other)).unwrap(), Without::Declined(other));
+        assert_eq!(tries.after(full(other), Duration::ZERO).unwrap(), Without::Declined(other));
         assert!(tries.usable(offers()).is_empty());
         let told = tries.exhausted(uncovered());
         assert!(matches!(&told, HopError::Declined { node, .. } if *node == other), "{told}");
@@ -115,7 +121,7 @@ mod tests {
     fn a_lost_node_is_for_the_table_to_leave_out() {
         let node = NodeId::random();
         let mut tries = Tries::default();
-        assert_eq!(tries.after(lost(node)).unwrap(), Without::Lost(node));
+        assert_eq!(tries.after(lost(node), Duration::ZERO).unwrap(), Without::Lost(node));
         assert_eq!(tries.usable(vec![offer(node)]).len(), 1);
         assert!(matches!(tries.exhausted(uncovered()), HopError::NoRoute(_)));
     }
@@ -123,13 +129,21 @@ mod tests {
     #[test]
     fn what_no_other_route_mends_ends_the_request() {
         let bad = HopError::BadStep { reason: "shape".into() };
-        assert!(matches!(Tries::default().after(bad), Err(HopError::BadStep { .. })));
+        assert!(matches!(Tries::default().after(bad, Duration::ZERO), Err(HopError::BadStep { .. })));
     }
 
     #[test]
     fn a_mesh_that_lies_is_given_up() {
         let mut tries = Tries::default();
-        let given_up = (1..=MAX_TRIES).find(|_| tries.after(full(NodeId::random())).is_err());
+        let given_up = (1..=MAX_TRIES).find(|_| tries.after(full(NodeId::random()), Duration::ZERO).is_err());
         assert_eq!(given_up, Some(MAX_TRIES));
+    }
+
+    #[test]
+    fn silent_nodes_are_not_waited_for_one_after_the_other() {
+        let mut tries = Tries::default();
+        assert!(tries.after(lost(NodeId::random()), OPEN_DEADLINE).is_ok());
+        let given_up = tries.after(lost(NodeId::random()), 2 * OPEN_DEADLINE);
+        assert!(matches!(given_up, Err(HopError::PeerLost { .. })), "{given_up:?}");
     }
 }
