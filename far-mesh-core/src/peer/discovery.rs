@@ -170,26 +170,31 @@ impl Merge {
             }
             let Ok((first, after)) = split_first(rest) else { return };
             rest = after;
-            if self.seen.insert(first.to_vec()) {
-                self.add_one(key, first, now);
+            if self.seen.insert(first.to_vec())
+                && let Err(error) = self.add_one(key, first, now)
+            {
+                tracing::debug!(%error, "advert of another node is not good");
+                // Who holds an advert has checked its signature: one that is wrong is a lie, and checking hundreds more
+                // from the same liar would take longer than the time between two look-ups.
+                if error == AdvertError::Signature {
+                    return;
+                }
             }
         }
     }
 
-    fn add_one(&mut self, key: &RecordKey, bytes: &[u8], now: u64) {
-        let sealed = match Sealed::open(key.as_ref(), bytes) {
-            Ok(sealed) => sealed,
-            Err(error) => return tracing::debug!(%error, "advert of another node is not good"),
-        };
+    fn add_one(&mut self, key: &RecordKey, bytes: &[u8], now: u64) -> Result<(), AdvertError> {
+        let sealed = Sealed::open(key.as_ref(), bytes)?;
         let model = sealed.claim.model();
         let own_key = *key == dht_key::catalogue() || *key == dht_key::of_peer(model, &sealed.peer);
         if !own_key || alive(sealed.expires_unix_s, now).is_err() {
-            return;
+            return Ok(());
         }
         let place = (sealed.peer, model);
         if self.newest.get(&place).is_none_or(|held| held.seq < sealed.seq) {
             self.newest.insert(place, sealed);
         }
+        Ok(())
     }
 
     fn adverts(self) -> Vec<Advert> {
@@ -239,6 +244,24 @@ mod tests {
         let adverts = merge.adverts();
         assert_eq!(adverts.len(), 1);
         assert_eq!((adverts[0].seq, adverts[0].shard.span.start()), (5, 5));
+    }
+
+    #[test]
+    fn a_liar_has_one_signature_checked() {
+        let (honest, liar) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        let catalogue = dht_key::catalogue();
+        let good = sealed(&honest, &catalogue, 1, NOW + 60, serves(0));
+        let forged = |seq| {
+            let mut bytes = sealed(&liar, &catalogue, seq, NOW + 60, serves(0));
+            *bytes.last_mut().unwrap() ^= 1;
+            bytes
+        };
+        let value = (0..MAX_PER_KEY as u64 - 1).flat_map(forged).collect::<Vec<_>>();
+        let mut merge = Merge::default();
+        merge.add(&catalogue, &value, NOW);
+        assert_eq!(merge.seen.len(), 1, "of {MAX_PER_KEY}");
+        merge.add(&catalogue, &good, NOW);
+        assert_eq!(merge.adverts().len(), 1);
     }
 
     #[test]
