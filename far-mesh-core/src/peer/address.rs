@@ -28,6 +28,36 @@ pub(super) fn dialable(addr: &Multiaddr, peer: &NodeId) -> bool {
     host && port && owner
 }
 
+/// How far an address is meant to lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// This machine.
+    Machine,
+    /// The network this machine is in.
+    Network,
+    /// Anywhere. A name may turn out to be nearer; who dials it gets no further than a handshake.
+    World,
+}
+
+/// How far `addr` is meant to lead.
+pub(super) fn scope(addr: &Multiaddr) -> Scope {
+    let ip = match addr.iter().next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip).to_canonical(),
+        _ => return Scope::World,
+    };
+    let near = match ip {
+        // 100.64.0.0/10 is shared by the customers of a carrier (RFC 6598), and by overlay networks.
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    match ip.is_loopback() {
+        true => Scope::Machine,
+        false if near => Scope::Network,
+        false => Scope::World,
+    }
+}
+
 /// Whether the address leads to the machine it is used on.
 pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
@@ -116,6 +146,30 @@ mod tests {
         ] {
             assert!(!check(&bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn addresses_lead_as_far_as_their_ranges_say() {
+        let check = |texts: &[&str], want| {
+            texts.iter().for_each(|text| assert_eq!(scope(&text.parse().unwrap()), want, "{text}"));
+        };
+        check(&["/ip4/127.0.0.2/tcp/1", "/ip6/::1/tcp/1", "/ip6/::ffff:127.0.0.1/tcp/1"], Scope::Machine);
+        check(
+            &[
+                "/ip4/10.1.2.3/tcp/1",
+                "/ip4/192.168.0.1/udp/1/quic-v1",
+                "/ip4/169.254.169.254/tcp/80",
+                "/ip4/100.100.0.1/tcp/1",
+                "/ip6/fd00::1/tcp/1",
+                "/ip6/fe80::1/tcp/1",
+                "/ip6/::ffff:10.0.0.1/tcp/1",
+            ],
+            Scope::Network,
+        );
+        check(
+            &["/ip4/100.128.0.1/tcp/1", "/ip4/8.8.8.8/tcp/1", "/ip6/2001:db8::1/tcp/1", "/dns4/a.b/tcp/1"],
+            Scope::World,
+        );
     }
 
     #[test]

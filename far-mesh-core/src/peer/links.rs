@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::{Multiaddr, swarm::ConnectionId};
 
-use super::address;
+use super::address::{self, Scope};
 use crate::id::NodeId;
 
 /// Written by the event loop, read by handles.
@@ -75,6 +75,13 @@ impl Links {
         self.lock().peers.get(peer).is_some_and(near)
     }
 
+    /// How far away the peer is, by its nearest connection.
+    pub(super) fn scope(&self, peer: &NodeId) -> Scope {
+        let nearest =
+            |link: &Link| link.connections.values().map(|connection| address::scope(&connection.remote)).min();
+        self.lock().peers.get(peer).and_then(nearest).unwrap_or(Scope::World)
+    }
+
     /// The addresses under which the peer was reached.
     pub(super) fn dialed(&self, peer: &NodeId) -> Vec<Multiaddr> {
         let dialed = |link: &Link| {
@@ -102,5 +109,25 @@ impl Links {
     /// Nobody is connected any more.
     pub(super) fn clear(&self) {
         *self.lock() = State::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_as_far_as_its_nearest_connection() {
+        let (links, peer) = (Links::default(), NodeId::random());
+        assert_eq!(links.scope(&peer), Scope::World, "a stranger");
+        let addrs = ["/ip4/8.8.8.8/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1"];
+        for (number, (addr, want)) in addrs.into_iter().zip([Scope::World, Scope::Network, Scope::Machine]).enumerate()
+        {
+            let connection = ConnectionId::new_unchecked(number);
+            links.established(peer, connection, addr.parse().unwrap(), false);
+            assert_eq!(links.scope(&peer), want);
+        }
+        links.closed(&peer, ConnectionId::new_unchecked(2));
+        assert_eq!(links.scope(&peer), Scope::Network);
     }
 }

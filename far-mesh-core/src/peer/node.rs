@@ -284,6 +284,12 @@ impl Node {
         self.inner.links.rtt(peer)
     }
 
+    /// Whether an address that `from` names for another node may be dialed: one that leads nearer than `from` itself is
+    /// could be anything that trusts this machine or its network.
+    pub(super) fn may_name(&self, from: NodeId, addr: &Multiaddr) -> bool {
+        address::scope(addr) >= self.inner.links.scope(&from)
+    }
+
     /// The nodes connected now.
     pub fn connected_peers(&self) -> Vec<NodeId> {
         self.inner.links.peers()

@@ -26,4 +26,8 @@ impl Dialer for Node {
     fn rtt(&self, peer: NodeId) -> Option<Duration> {
         Node::rtt(self, &peer)
     }
+
+    fn may_name(&self, from: NodeId, addr: &Multiaddr) -> bool {
+        Node::may_name(self, from, addr)
+    }
 }

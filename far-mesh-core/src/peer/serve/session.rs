@@ -57,7 +57,7 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: L
     };
     let (live, present) = (shared.live.enter(), shared.present.enter());
     let mut links = Links::new(control, source, &open, shared.hop.hidden());
-    let (end, tally) = Box::pin(serve(&shared, &mut links, &open, has_room)).await;
+    let (end, tally) = Box::pin(serve(&shared, coordinator, &mut links, &open, has_room)).await;
     drop((live, registration));
     tracing::debug!(%session, %coordinator, %span, ?end, ?tally, "session over");
     // The coordinator's place is kept until it has left: whoever makes sessions fail is held back too.
@@ -122,8 +122,14 @@ async fn take_source(attached: oneshot::Receiver<Link>, room: oneshot::Receiver<
 }
 
 /// The session while it has room at the hop; gives that back before it returns.
-async fn serve(shared: &Shared, links: &mut Links, open: &Open, has_room: oneshot::Sender<()>) -> (End, Tally) {
-    let hop = match begin(shared, links, open, has_room).await {
+async fn serve(
+    shared: &Shared,
+    coordinator: NodeId,
+    links: &mut Links,
+    open: &Open,
+    has_room: oneshot::Sender<()>,
+) -> (End, Tally) {
+    let hop = match begin(shared, coordinator, links, open, has_room).await {
         Ok(hop) => hop,
         Err(end) => return (end, Tally::default()),
     };
@@ -142,6 +148,7 @@ async fn serve(shared: &Shared, links: &mut Links, open: &Open, has_room: onesho
 /// Makes room at the hop and attaches to the next one, both at once, then tells the coordinator.
 async fn begin(
     shared: &Shared,
+    coordinator: NodeId,
     links: &mut Links,
     open: &Open,
     has_room: oneshot::Sender<()>,
@@ -161,7 +168,7 @@ async fn begin(
     };
     let next = async {
         match &open.next {
-            Some(next) => connect(shared, open.session, next).await.map(Some),
+            Some(next) => connect(shared, coordinator, open.session, next).await.map(Some),
             None => Ok(None),
         }
     };
@@ -182,10 +189,11 @@ async fn begin(
     Ok(session)
 }
 
-/// Opens the data stream to the next hop.
-async fn connect(shared: &Shared, session: SessionId, next: &Next) -> Result<Link, Fault> {
+/// Opens the data stream to the next hop, over those of the addresses that the coordinator may name.
+async fn connect(shared: &Shared, coordinator: NodeId, session: SessionId, next: &Next) -> Result<Link, Fault> {
     let attach = async {
-        let stream = shared.dialer.open(next.node, next.addrs.clone()).await.map_err(|error| error.to_string())?;
+        let addrs = next.addrs.iter().filter(|addr| shared.dialer.may_name(coordinator, addr)).cloned().collect();
+        let stream = shared.dialer.open(next.node, addrs).await.map_err(|error| error.to_string())?;
         let mut link = Link::new(stream, session);
         // Steps only go out here.
         link.limit_payload(0);

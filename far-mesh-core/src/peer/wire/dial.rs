@@ -28,6 +28,12 @@ pub trait Dialer: Send + Sync + fmt::Debug {
 
     /// Last measured round trip to `peer`; `None` when it was never measured.
     fn rtt(&self, peer: NodeId) -> Option<Duration>;
+
+    /// Whether an address that the node `from` names for another may be dialed. A node that dials whatever strangers say
+    /// would be their way into its own network.
+    fn may_name(&self, _from: NodeId, _addr: &Multiaddr) -> bool {
+        true
+    }
 }
 
 /// No stream to a node.

@@ -1,13 +1,20 @@
 //! What a provider does with callers that break the protocol: an error that names the values, and its room back.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures::{
+    future::BoxFuture,
+    io::{AsyncReadExt, AsyncWriteExt},
+};
+use libp2p::Multiaddr;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    fabric::{Mesh, generate, generate_locally, tokens},
+    fabric::{Mesh, Port, generate, generate_locally, tokens},
     mock::MockHop,
 };
 use crate::{
@@ -16,8 +23,11 @@ use crate::{
     id::{NodeId, SessionId, Span},
     limits::{MAX_CHUNK_TOKENS, MAX_STEPS_IN_FLIGHT},
     peer::{
-        ServeConfig,
-        wire::{Attach, BUILD, Dialer, Fault, Frame, Link, LinkError, Open, PROTOCOL_VERSION, Source},
+        ServeConfig, serve,
+        wire::{
+            Attach, BUILD, BoxedStream, DialError, Dialer, Fault, Frame, Link, LinkError, Open, PROTOCOL_VERSION,
+            Source,
+        },
     },
 };
 
@@ -97,6 +107,41 @@ async fn steps_that_break_the_session_are_named() {
         assert!(said.contains("BadStep") && said.contains(want), "{said}");
         mesh.all_free().await;
     }
+}
+
+/// Dials through a port what anybody may name: no address of 10.0.0.0/8.
+#[derive(Debug)]
+struct Wary {
+    port: Port,
+    dialed: Mutex<Vec<Multiaddr>>,
+}
+
+impl Dialer for Wary {
+    fn open(&self, peer: NodeId, addrs: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
+        self.dialed.lock().unwrap().extend(addrs);
+        self.port.open(peer, vec![])
+    }
+
+    fn rtt(&self, peer: NodeId) -> Option<Duration> {
+        self.port.rtt(peer)
+    }
+
+    fn may_name(&self, from: NodeId, addr: &Multiaddr) -> bool {
+        from != self.port.node && !addr.to_string().starts_with("/ip4/10.")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_dials_no_address_that_its_coordinator_may_not_name() {
+    let mut mesh = Mesh::new(&[0, 1, 2]);
+    let (near, far) = ("/ip4/10.0.0.1/tcp/22".parse().unwrap(), "/ip4/8.8.8.8/tcp/1".parse().unwrap());
+    mesh.hops[1].addrs = vec![near, far];
+    let wary = Arc::new(Wary { port: mesh.fabric.port(mesh.node(0)), dialed: Mutex::default() });
+    let (incoming, hop) = (mesh.fabric.listen(mesh.node(0)), Arc::new(mesh.mocks[0].clone()));
+    mesh.servers[0] = serve(Arc::clone(&wary) as Arc<dyn Dialer>, incoming, hop, ServeConfig::default());
+    generate(mesh.open().await.as_mut(), 0, &[], 2).await;
+    assert_eq!(*wary.dialed.lock().unwrap(), mesh.hops[1].addrs[1..]);
+    mesh.all_free().await;
 }
 
 #[tokio::test(start_paused = true)]
