@@ -68,7 +68,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
 }
 
 /// Nodes that only pass frames on do so with one thread: a frame then crosses no threads between the socket and the
-/// shard's worker, which is a third of a hop's overhead.
+/// shard's worker.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let mut builder = match command {
         Command::Provider(_) | Command::Discovery(_) => Builder::new_current_thread(),
