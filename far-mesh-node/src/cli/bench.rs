@@ -12,11 +12,16 @@ use crate::config::{Flags, Precision, Threads};
 #[command(after_help = "\
 Examples:
   far-mesh bench
+  far-mesh bench --providers 0 --sessions 32      one process alone, then 32 sessions at once
   far-mesh bench --providers 3 --sessions 8 --threads 2 --json | jq .mesh.decode_tokens_per_s")]
 pub struct BenchArgs {
-    /// Local providers to cut the model across
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// Local providers to cut the model across; 0 measures one process alone
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=64))]
     pub providers: u8,
+
+    /// Measurements of each kind, taken in turn; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
 
     /// Sessions to run at once for the total of tokens a second [default: not measured]
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u16).range(1..=1024))]

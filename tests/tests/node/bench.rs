@@ -8,7 +8,8 @@ use super::process::{run, temporary};
 async fn the_figures_are_there_and_can_be_true() {
     let dir = temporary();
     let model = far_mesh_tests::model();
-    let args = ["bench", "--providers", "2", "--sessions", "4", "--json", "--model", model.to_str().unwrap()];
+    let args =
+        ["bench", "--providers", "2", "--sessions", "4", "--rounds", "3", "--json", "--model", model.to_str().unwrap()];
     let ran = run(&dir, &args).await;
     assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -29,4 +30,16 @@ async fn the_figures_are_there_and_can_be_true() {
     // Twice, because the machine may be busier when the bandwidth is taken than when tokens were.
     let limit = figure("/read_bandwidth_gb_per_s") * 1e9 / packed;
     assert!(figure("/one_process/decode_tokens_per_s") < 2.0 * limit, "no token without reading the weights: {report}");
+}
+
+#[tokio::test]
+async fn without_providers_one_process_is_measured_alone() {
+    let dir = temporary();
+    let model = far_mesh_tests::model();
+    let args = ["bench", "--providers", "0", "--rounds", "1", "--json", "--model", model.to_str().unwrap()];
+    let ran = run(&dir, &args).await;
+    assert_eq!((ran.code, ran.stdout.lines().count()), (Some(0), 1), "{ran:?}");
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["one_process"]["decode_tokens_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report.get("mesh").is_none() && report.get("sessions").is_none(), "{report}");
 }

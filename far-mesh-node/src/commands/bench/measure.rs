@@ -1,7 +1,10 @@
 //! Tokens a second of a hop over all layers, wherever its layers are.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,7 @@ use far_mesh_core::{
     session::DEFAULT_CHUNK_TOKENS,
     shard::Info,
 };
+use tokio::sync::Barrier;
 
 /// Positions of the prompt that prefill is measured with.
 pub(super) const PREFILL_TOKENS: usize = 512;
@@ -28,6 +32,8 @@ pub(super) struct Subject {
     pub(super) head: Arc<dyn Head>,
     pub(super) model: ModelHash,
     pub(super) info: Info,
+    /// Prompts so far: no two are alike, so none finds its keys and values computed for another.
+    pub(super) prompts: Arc<AtomicU32>,
 }
 
 /// Tokens a second.
@@ -40,27 +46,42 @@ pub(super) struct Speed {
 impl Subject {
     /// One measurement of decoding and one of prefill.
     pub(super) async fn measure(&self) -> Result<Speed, HopError> {
-        Ok(Speed { decode: self.decode(DECODE_TOKENS).await?, prefill: self.prefill().await? })
+        let (session, first) = self.begin().await?;
+        Ok(Speed { decode: self.decode(session, first).await?, prefill: self.prefill().await? })
     }
 
-    /// `count` sessions that decode at once: tokens a second of all together.
+    /// `count` sessions that decode at once, from when the last has its prompt: tokens a second of all together.
     pub(super) async fn together(&self, count: usize) -> Result<f64, HopError> {
+        let ready = Arc::new(Barrier::new(count + 1));
+        let sessions: Vec<_> = (0..count)
+            .map(|_| {
+                let (subject, ready) = (self.clone(), Arc::clone(&ready));
+                tokio::spawn(async move {
+                    let begun = subject.begin().await;
+                    ready.wait().await;
+                    let (session, first) = begun?;
+                    subject.decode(session, first).await
+                })
+            })
+            .collect();
+        ready.wait().await;
         let started = Instant::now();
-        let sessions = (0..count).map(|_| {
-            let subject = self.clone();
-            tokio::spawn(async move { subject.decode(DECODE_TOKENS).await })
-        });
         for session in futures::future::join_all(sessions).await {
             session.map_err(|_| HopError::Closed)??;
         }
         Ok((count * DECODE_TOKENS) as f64 / started.elapsed().as_secs_f64())
     }
 
-    async fn decode(&self, tokens: usize) -> Result<f64, HopError> {
-        let mut session = self.open(PROMPT_TOKENS + tokens).await?;
-        let mut next = self.prompt(session.as_mut(), PROMPT_TOKENS).await?.1;
-        let started = Instant::now();
-        for at in 0..tokens {
+    /// A session that has read its prompt, and the token after it.
+    async fn begin(&self) -> Result<(Box<dyn HopSession>, u32), HopError> {
+        let mut session = self.open(PROMPT_TOKENS + DECODE_TOKENS).await?;
+        let (_, first) = self.prompt(session.as_mut(), PROMPT_TOKENS).await?;
+        Ok((session, first))
+    }
+
+    async fn decode(&self, mut session: Box<dyn HopSession>, first: u32) -> Result<f64, HopError> {
+        let (started, mut next) = (Instant::now(), first);
+        for at in 0..DECODE_TOKENS {
             let step = Step {
                 seq: 1 + at as u64,
                 position: (PROMPT_TOKENS + at) as u32,
@@ -70,7 +91,7 @@ impl Subject {
             session.submit(step).await?;
             next = self.likeliest(session.next().await?).await?;
         }
-        let rate = tokens as f64 / started.elapsed().as_secs_f64();
+        let rate = DECODE_TOKENS as f64 / started.elapsed().as_secs_f64();
         session.close().await?;
         Ok(rate)
     }
@@ -96,7 +117,10 @@ impl Subject {
     /// Runs a prompt in chunks; the time it took and the token after it.
     async fn prompt(&self, session: &mut dyn HopSession, tokens: usize) -> Result<(Duration, u32), HopError> {
         let vocabulary = self.info.vocab as u32;
-        let ids: Vec<u32> = (0..tokens as u32).map(|at| (at.wrapping_mul(7919) + 13) % vocabulary).collect();
+        let salt = self.prompts.fetch_add(1, Ordering::Relaxed).wrapping_mul(31);
+        let ids: Vec<u32> = (0..tokens as u32)
+            .map(|at| at.wrapping_mul(7919).wrapping_add(salt.wrapping_add(13)) % vocabulary)
+            .collect();
         let chunks: Vec<&[u32]> =
             ids.chunks(if tokens == PREFILL_TOKENS { DEFAULT_CHUNK_TOKENS } else { tokens }).collect();
         let started = Instant::now();

@@ -9,7 +9,8 @@ use super::measure::{Speed, median};
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) one_process: Figures,
-    pub(super) mesh: MeshFigures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) mesh: Option<MeshFigures>,
     /// Bytes of weights, head and all layers.
     pub(super) packed_bytes: usize,
     /// Most memory this process ever had.
@@ -45,21 +46,16 @@ pub(super) struct Sessions {
 impl Report {
     pub(super) fn table(&self) -> String {
         let limit = self.read_bandwidth_gb_per_s * 1e9 / self.packed_bytes.max(1) as f64;
-        let mut text = format!(
-            "{:24} {:>14} {:>18}\n{:24} {:>10.1} tok/s {:>14.1} tok/s\n{:24} {:>10.1} tok/s {:>14.1} tok/s\n{:24} {:>16.2} {:>20.2}\n",
-            "",
-            "decode",
-            "prefill 512",
-            "one process",
-            self.one_process.decode_tokens_per_s,
-            self.one_process.prefill_tokens_per_s,
-            format!("{} providers", self.mesh.providers),
-            self.mesh.figures.decode_tokens_per_s,
-            self.mesh.figures.prefill_tokens_per_s,
-            "ratio",
-            self.mesh.decode_ratio,
-            self.mesh.prefill_ratio,
-        );
+        let row = |name: &str, figures: &Figures| {
+            let (decode, prefill) = (figures.decode_tokens_per_s, figures.prefill_tokens_per_s);
+            format!("{name:24} {decode:>10.1} tok/s {prefill:>14.1} tok/s\n")
+        };
+        let mut text = format!("{:24} {:>16} {:>20}\n", "", "decode", "prefill 512");
+        text.push_str(&row("one process", &self.one_process));
+        if let Some(mesh) = &self.mesh {
+            text.push_str(&row(&format!("{} providers", mesh.providers), &mesh.figures));
+            text.push_str(&format!("{:24} {:>16.2} {:>20.2}\n", "ratio", mesh.decode_ratio, mesh.prefill_ratio));
+        }
         if let Some(sessions) = &self.sessions {
             text.push_str(&format!(
                 "{} sessions at once {:>10.1} tok/s in all\n",

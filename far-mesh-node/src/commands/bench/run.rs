@@ -11,7 +11,7 @@ use far_mesh_core::{
 };
 
 use super::{
-    measure::{Speed, Subject},
+    measure::{Speed, Subject, median},
     report::{Figures, MeshFigures, Report, Sessions, peak_rss_bytes, ratio, round},
 };
 use crate::{
@@ -27,10 +27,10 @@ use crate::{
     progress::Progress,
 };
 
-/// Pairs of measurements; the median counts.
-const ROUNDS: usize = 5;
-/// Positions of the arena: 64 sessions of a measurement.
+/// Positions of the arena: 64 sessions of a measurement; more where more are asked for.
 const ARENA_TOKENS: usize = 16_384;
+/// Positions of a session, in whole pages.
+const SESSION_TOKENS: usize = 128;
 /// How long memory is read to measure its bandwidth.
 const BANDWIDTH_TIME: Duration = Duration::from_millis(500);
 /// How long the coordinator may take to find the providers.
@@ -49,18 +49,28 @@ pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
 async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report, CommandError> {
     let progress = Progress::detect();
     let model = models::resolve(&config.model, &config.data_dir, progress).await?;
-    let one = Alone::load(&model, config).await?;
-    progress.say(&format!("starting {} providers", args.providers));
-    let layers = one.shard.info().layers;
-    let mesh = Together::start(&model, layers, args.providers.into(), config, dir).await?;
-    let measured = in_turn(&one.subject, &mesh.subject(one.subject.info.clone())?, progress).await;
-    mesh.stop().await;
-    let pairs = measured?;
+    let one = Alone::load(&model, config, args.sessions.unwrap_or(0).into()).await?;
+    let rounds = args.rounds.into();
+    let pairs = match args.providers {
+        0 => in_turn(&one.subject, None, rounds, progress).await?,
+        providers => {
+            progress.say(&format!("starting {providers} providers"));
+            let layers = one.shard.info().layers;
+            let mesh = Together::start(&model, layers, providers.into(), config, dir).await?;
+            let measured =
+                in_turn(&one.subject, Some(&mesh.subject(one.subject.info.clone())?), rounds, progress).await;
+            mesh.stop().await;
+            measured?
+        }
+    };
     let sessions = match args.sessions {
         Some(count) => {
             progress.say(&format!("{count} sessions at once"));
-            let total_tokens_per_s = round(one.subject.together(count.into()).await?);
-            Some(Sessions { count, total_tokens_per_s })
+            let mut rates = Vec::with_capacity(rounds);
+            for _ in 0..rounds {
+                rates.push(one.subject.together(count.into()).await?);
+            }
+            Some(Sessions { count, total_tokens_per_s: round(median(rates)) })
         }
         None => None,
     };
@@ -72,15 +82,17 @@ async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report
     let threads = config.threads.get().get();
     let bandwidth = tokio::task::spawn_blocking(move || read_bandwidth(&Pool::new(threads), BANDWIDTH_TIME));
     let bandwidth = bandwidth.await.map_err(|_| CommandError::Aborted)?;
-    let (alone, together): (Vec<Speed>, Vec<Speed>) = pairs.iter().copied().unzip();
+    let alone: Vec<Speed> = pairs.iter().map(|(alone, _)| *alone).collect();
+    let both: Vec<(Speed, Speed)> = pairs.iter().filter_map(|(alone, mesh)| Some((*alone, (*mesh)?))).collect();
+    let together: Vec<Speed> = both.iter().map(|(_, mesh)| *mesh).collect();
     Ok(Report {
         one_process: Figures::of(&alone),
-        mesh: MeshFigures {
+        mesh: (!both.is_empty()).then(|| MeshFigures {
             figures: Figures::of(&together),
             providers: args.providers,
-            decode_ratio: ratio(&pairs, |speed| speed.decode),
-            prefill_ratio: ratio(&pairs, |speed| speed.prefill),
-        },
+            decode_ratio: ratio(&both, |speed| speed.decode),
+            prefill_ratio: ratio(&both, |speed| speed.prefill),
+        }),
         packed_bytes,
         peak_rss_bytes,
         read_bandwidth_gb_per_s: round(bandwidth / 1e9),
@@ -89,16 +101,28 @@ async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report
 }
 
 /// A first round warms caches, connections and threads and is not counted.
-async fn in_turn(one: &Subject, mesh: &Subject, progress: Progress) -> Result<Vec<(Speed, Speed)>, CommandError> {
-    let mut pairs = Vec::with_capacity(ROUNDS);
-    for round in 0..=ROUNDS {
-        let pair = (one.measure().await?, mesh.measure().await?);
+async fn in_turn(
+    one: &Subject,
+    mesh: Option<&Subject>,
+    rounds: usize,
+    progress: Progress,
+) -> Result<Vec<(Speed, Option<Speed>)>, CommandError> {
+    let mut pairs = Vec::with_capacity(rounds);
+    for round in 0..=rounds {
+        let alone = one.measure().await?;
+        let together = match mesh {
+            Some(mesh) => Some(mesh.measure().await?),
+            None => None,
+        };
         if round > 0 {
+            let (decode, prefill) = together.map_or((String::new(), String::new()), |mesh| {
+                (format!(" and {:.0}", mesh.decode), format!(" and {:.0}", mesh.prefill))
+            });
             progress.say(&format!(
-                "round {round} of {ROUNDS}: decode {:.0} and {:.0}, prefill {:.0} and {:.0} tok/s",
-                pair.0.decode, pair.1.decode, pair.0.prefill, pair.1.prefill
+                "round {round} of {rounds}: decode {:.0}{decode}, prefill {:.0}{prefill} tok/s",
+                alone.decode, alone.prefill
             ));
-            pairs.push(pair);
+            pairs.push((alone, together));
         }
     }
     Ok(pairs)
@@ -111,7 +135,7 @@ struct Alone {
 }
 
 impl Alone {
-    async fn load(model: &Model, config: &Config) -> Result<Self, CommandError> {
+    async fn load(model: &Model, config: &Config, sessions: usize) -> Result<Self, CommandError> {
         let shard = shard::Config {
             model: model.path.clone(),
             hash: model.hash,
@@ -119,13 +143,14 @@ impl Alone {
             head: true,
             precision: config.precision.into(),
             threads: config.threads.get().get(),
-            arena_tokens: ARENA_TOKENS,
+            arena_tokens: ARENA_TOKENS.max(sessions * SESSION_TOKENS),
             isa: None,
         };
         let shard = load(shard, "loading all layers").await?;
         let hop: Arc<dyn Hop> = shard.hop().ok_or(HopError::Closed)?;
         let head: Arc<dyn Head> = shard.head().ok_or(HopError::Closed)?;
-        let subject = Subject { hop, head, model: model.hash, info: shard.info().clone() };
+        let prompts = Arc::default();
+        let subject = Subject { hop, head, model: model.hash, info: shard.info().clone(), prompts };
         Ok(Self { shard, subject })
     }
 }
@@ -175,7 +200,7 @@ impl Together {
 
     fn subject(&self, info: shard::Info) -> Result<Subject, CommandError> {
         let head = self.coordinator.head().ok_or(HopError::Closed)?;
-        Ok(Subject { hop: self.coordinator.route(0, 1), head, model: info.hash, info })
+        Ok(Subject { hop: self.coordinator.route(0, 1), head, model: info.hash, info, prompts: Arc::default() })
     }
 
     async fn stop(self) {
