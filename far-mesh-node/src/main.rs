@@ -57,6 +57,10 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             let config = load(Role::Tool, args.flags())?;
             runtime.block_on(commands::demo::run(args, config))
         }
+        Command::Doctor(args) => {
+            let config = load(Role::Tool, args.flags())?;
+            runtime.block_on(commands::doctor::run(args, config))
+        }
         Command::Bench(args) => {
             let config = load(Role::Tool, args.flags())?;
             runtime.block_on(commands::bench::run(args, config))

@@ -10,6 +10,7 @@ mod linear;
 mod ops;
 mod output;
 mod pool;
+mod probe;
 mod rowwise;
 mod simd;
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use flex::kernel_class;
 pub use linear::Packed;
 pub use ops::{AttentionShape, FarBackend, Format, KernelOps, PackError, RawMatrix, RopeTable, Sequence};
 pub use pool::{Installed, Pool};
+pub use probe::{CudaGpu, CudaMissing, CudaReport, CudaVersion, probe_cuda, try_cuda};
 pub use simd::Isa;

@@ -82,7 +82,9 @@ impl Provider {
             device_mib: terms.device_mib,
         };
         let incoming = node.incoming(SHARD_PROTOCOL)?.map(|(peer, stream)| (peer, Box::new(stream) as BoxedStream));
-        let server = serve(Arc::new(node.clone()), incoming, hop, ServeConfig::default());
+        let mut limits = ServeConfig::default();
+        limits.max_sessions = terms.max_sessions.unwrap_or(limits.max_sessions);
+        let server = serve(Arc::new(node.clone()), incoming, hop, limits);
         node.announce(offer.clone()).await?;
         let tasks = Tasks::new();
         tasks.spawn(keep_announced(node.clone(), Arc::clone(&shard), offer));

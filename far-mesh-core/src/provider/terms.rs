@@ -1,5 +1,7 @@
 //! What the operator of a provider decides.
 
+#[cfg(doc)]
+use crate::peer::ServeConfig;
 use crate::peer::Wallet;
 
 /// Price, pay and what people are told.
@@ -13,6 +15,8 @@ pub struct Terms {
     pub price_nano_far: u64,
     /// Where the machine stands; may be empty.
     pub region: String,
+    /// Sessions served at once; `None` leaves it to [`ServeConfig`]'s default.
+    pub max_sessions: Option<usize>,
     /// Name of the device.
     pub device: String,
     /// Memory of the device in MiB.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::{Flags, Precision, Threads};
+use crate::config::{Device, Flags, Precision, Threads};
 
 /// Measure this machine, alone and as a mesh.
 ///
@@ -31,6 +31,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "NAME|PATH")]
     pub model: Option<String>,
 
+    /// Device of one process and of the providers; auto takes a GPU that runs a trial kernel [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda[:N]")]
+    pub device: Option<Device>,
+
     /// packed or exact arithmetic [default: packed]
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
@@ -47,7 +51,13 @@ pub struct BenchArgs {
 impl BenchArgs {
     /// What these flags set.
     pub fn flags(&self) -> Flags {
-        Flags { model: self.model.clone(), precision: self.precision, threads: self.threads, ..Flags::default() }
+        Flags {
+            model: self.model.clone(),
+            device: self.device,
+            precision: self.precision,
+            threads: self.threads,
+            ..Flags::default()
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
-use crate::config::{ByteSize, Device, Flags, Layers, Precision, Threads, parse_money, parse_region};
+use crate::config::{ByteSize, Device, Flags, Layers, Precision, Sessions, Threads, parse_money, parse_region};
 
 /// Serve layers of a model.
 #[derive(Clone, Debug, Args)]
@@ -30,7 +30,8 @@ pub enum ProviderCommand {
 Examples:
   far-mesh provider run --bootstrap /ip4/192.0.2.7/tcp/31337     as many layers as fit, where they are needed most
   far-mesh provider run --layers 0..10 --threads 4
-  far-mesh provider run --wallet 0x52908400098527886E0F7030069857D2E4169EE7 --price 0.0001 --region eu-central --max-memory 6GiB")]
+  far-mesh provider run --wallet 0x52908400098527886E0F7030069857D2E4169EE7 --price 0.0001 --region eu-central --max-memory 6GiB
+  far-mesh provider run --device cuda:1 --data-dir gpu1 --max-sessions 64     one provider a GPU, each with its own key")]
 pub struct ProviderRunArgs {
     /// Model to serve by name or path [default: smollm2-135m-instruct]
     #[arg(long, value_name = "NAME|PATH")]
@@ -41,8 +42,8 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "A..B|auto")]
     pub layers: Option<Layers>,
 
-    /// Device to compute on; this version knows the processor, which auto takes [default: auto]
-    #[arg(long, value_name = "auto|cpu")]
+    /// Device to compute on; auto takes the first GPU that runs a trial kernel, else the processor [default: auto]
+    #[arg(long, value_name = "auto|cpu|cuda[:N]")]
     pub device: Option<Device>,
 
     /// packed: weights as in the file, 8-bit activations, fast; exact: dense f32, for checking [default: packed]
@@ -52,6 +53,10 @@ pub struct ProviderRunArgs {
     /// Most memory that --layers auto fills with weights and caches, such as 6GiB [default: four fifths of what is free]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
+
+    /// Most sessions to serve at once, with room for 2048 positions each [default: room for 16, more if they are shorter]
+    #[arg(long, value_name = "N")]
+    pub max_sessions: Option<Sessions>,
 
     /// Ethereum address that what the node earns is recorded for [default: none, it is recorded for the node alone]
     #[arg(long, value_name = "0x...", value_parser = parse_money::<WalletAddress>, help_heading = "Pay")]
@@ -83,6 +88,7 @@ impl ProviderRunArgs {
             device: self.device,
             precision: self.precision,
             max_memory: self.max_memory,
+            max_sessions: self.max_sessions,
             wallet: self.wallet,
             price: self.price,
             region: self.region.clone(),
@@ -112,13 +118,14 @@ mod tests {
     fn all_flags() {
         let line = format!(
             "--model m --layers 10..20 --device cpu --precision exact --wallet {WALLET} --price 0.0003 --region eu \
-             --max-memory 6GiB --json"
+             --max-memory 6GiB --max-sessions 64 --json"
         );
         let flags = parse(&line).unwrap().flags();
         assert_eq!(flags.layers.unwrap().to_string(), "10..20");
         assert_eq!((flags.device, flags.precision), (Some(Device::Cpu), Some(Precision::Exact)));
         assert_eq!(flags.wallet.unwrap().to_string(), WALLET);
         assert_eq!(flags.max_memory, Some(ByteSize(6 << 30)));
+        assert_eq!(flags.max_sessions.unwrap().get(), 64);
         assert_eq!(flags.region.as_deref(), Some("eu"));
     }
 
@@ -127,7 +134,8 @@ mod tests {
         for (line, hint) in [
             ("--layers 10", "0..10"),
             ("--layers 5..5", "A..B"),
-            ("--device tpu", "auto or cpu"),
+            ("--device tpu", "cuda:N"),
+            ("--max-sessions 0", "1 to 4096"),
             ("--wallet 0x12", "40 hexadecimal digits"),
             ("--max-memory lots", "6GiB"),
         ] {

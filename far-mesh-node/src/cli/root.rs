@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, ModelsArgs, ProviderArgs};
+use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, ModelsArgs, ProviderArgs};
 use crate::config::Flags;
 
 /// Language models that many machines run together, each a few layers.
@@ -27,6 +27,7 @@ Examples:
       --bootstrap /ip4/192.0.2.7/tcp/31337      and the HTTP API on 127.0.0.1:8100
 
   far-mesh models pull smollm2-135m-instruct    fetch a model ahead of time
+  far-mesh doctor                               what this machine can serve with, and what is missing
 
 Settings: ./far-mesh.toml, then FAR_MESH_* variables (FAR_MESH_HTTP for --http), then flags.
 Logs: standard error; FAR_MESH_LOG=debug or FAR_MESH_LOG=far_mesh_core::peer=trace for more.
@@ -63,6 +64,7 @@ pub enum Command {
     Discovery(DiscoveryArgs),
     Models(ModelsArgs),
     Bench(BenchArgs),
+    Doctor(DoctorArgs),
 }
 
 impl GlobalArgs {
@@ -82,6 +84,7 @@ impl Command {
             Self::Discovery(_) => "discovery",
             Self::Models(_) => "models",
             Self::Bench(_) => "bench",
+            Self::Doctor(_) => "doctor",
         }
     }
 }
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_with_an_example() {
-        for name in ["demo", "coordinator", "discovery", "bench"] {
+        for name in ["demo", "coordinator", "discovery", "bench", "doctor"] {
             let err = Cli::try_parse_from(["far-mesh", name, "--help"]).unwrap_err();
             assert_eq!((err.kind(), err.exit_code()), (clap::error::ErrorKind::DisplayHelp, 0), "{name}");
             assert!(err.to_string().contains("Example"), "{name}");

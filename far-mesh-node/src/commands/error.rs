@@ -6,6 +6,7 @@ use far_ledger::store::OpenError;
 use far_mesh_core::{
     coordinator,
     hop::HopError,
+    kernel::CudaMissing,
     model::{self, gguf::GgufError},
     peer::{BootstrapError, SpawnError, identity::KeyError},
     provider,
@@ -13,7 +14,7 @@ use far_mesh_core::{
 };
 
 use crate::{
-    config::ConfigError,
+    config::{ConfigError, Device},
     local::LocalError,
     logging::LoggingError,
     models::{InspectError, PullError, StoreError},
@@ -64,6 +65,21 @@ pub enum CommandError {
     /// A key file is unusable.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Another process runs a node with this key.
+    #[error("another node runs with the key {}: give this one its own --data-dir", path.display())]
+    KeyInUse {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The key file cannot be locked.
+    #[error("cannot lock the key file {}: keep the data folder where files can be locked", path.display())]
+    KeyHeld {
+        /// The key file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The mesh was not joined.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -118,6 +134,18 @@ pub enum CommandError {
     /// The coordinator refused or broke off.
     #[error("the coordinator did not answer the prompt")]
     Client(#[from] far_mesh_client::Error),
+    /// The GPU that was asked for cannot be used.
+    #[error("--device {device} cannot be used; far-mesh doctor says more")]
+    Device {
+        /// What was asked for.
+        device: Device,
+        /// What is in the way.
+        #[source]
+        source: CudaMissing,
+    },
+    /// Something is missing that the machine needs to serve.
+    #[error("this machine cannot serve as asked: see above")]
+    Unfit,
     /// A measurement failed.
     #[error("the measurement failed")]
     Measure(#[from] HopError),

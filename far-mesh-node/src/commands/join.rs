@@ -1,6 +1,10 @@
 //! What every node does before it serves: its key, its folder, its place in the mesh.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+    time::Duration,
+};
 
 use far_mesh_core::peer::{self, Node, PreSharedKey, identity};
 use tokio::net::TcpListener;
@@ -22,7 +26,9 @@ pub(super) async fn join_with(config: &Config, psk: Option<PreSharedKey>) -> Res
     make_folder(&config.data_dir)?;
     // One key a role: a coordinator beside a provider or a discovery node is another node.
     let key = config.data_dir.join(format!("{}.key", config.role.name()));
-    let mut mesh = peer::Config::new(identity::load_or_create(&key)?);
+    let keypair = identity::load_or_create(&key)?;
+    hold(&key)?;
+    let mut mesh = peer::Config::new(keypair);
     mesh.listen = config.listen.clone();
     mesh.bootstrap = config.bootstrap.clone();
     mesh.psk = psk;
@@ -32,6 +38,21 @@ pub(super) async fn join_with(config: &Config, psk: Option<PreSharedKey>) -> Res
         return Err(error.into());
     }
     Ok(node)
+}
+
+/// Keeps others from running a node with this key: two with one key would be one peer that answers for both.
+fn hold(key: &Path) -> Result<(), CommandError> {
+    let failed = |source| CommandError::KeyHeld { path: key.to_owned(), source };
+    let file = File::open(key).map_err(failed)?;
+    match file.try_lock() {
+        // Held open for as long as the process lives; the system then lets go of it, however the process ends.
+        Ok(()) => {
+            std::mem::forget(file);
+            Ok(())
+        }
+        Err(TryLockError::WouldBlock) => Err(CommandError::KeyInUse { path: key.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), CommandError> {

@@ -3,10 +3,13 @@
 pub mod bench;
 pub mod coordinator;
 pub mod demo;
+mod device;
 pub mod discovery;
+pub mod doctor;
 mod error;
 mod interrupt;
 mod join;
+mod memory;
 pub mod models;
 mod output;
 mod parts;

@@ -21,6 +21,10 @@ pub(super) fn folder(config: &Config, prefix: &str) -> Result<TempDir, CommandEr
 
 /// How the parts are to compute: as this process was told to.
 pub(super) fn computing_flags(config: &Config) -> Vec<OsString> {
-    let flags = [("--precision", config.precision.to_string()), ("--threads", config.threads.to_string())];
+    let flags = [
+        ("--device", config.device.to_string()),
+        ("--precision", config.precision.to_string()),
+        ("--threads", config.threads.to_string()),
+    ];
     flags.into_iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect()
 }

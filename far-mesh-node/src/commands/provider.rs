@@ -1,7 +1,5 @@
 //! `far-mesh provider run`.
 
-use std::fs;
-
 use far_mesh_core::{
     id::Span,
     model::{ModelConfig, gguf},
@@ -13,17 +11,20 @@ use far_mesh_core::{
 };
 use serde_json::json;
 
-use super::{CommandError, Stop, join, shard::load, until_interrupted};
+use super::{CommandError, Stop, device::Chosen, join, shard::load, until_interrupted};
 use crate::{
     cli::ProviderRunArgs,
-    config::{Config, Layers},
+    config::{Config, Layers, Sessions},
     health,
     models::{self, Model},
     progress::Progress,
 };
 
-/// Positions that all sessions together may hold: a dozen conversations. Memory is taken as they grow.
-const ARENA_TOKENS: usize = 32_768;
+/// Positions the arena has room for, a session: a conversation of some pages. One session may take the room of several.
+const SESSION_TOKENS: usize = 2048;
+
+/// Sessions the arena has room for where nobody says how many: a dozen conversations and some to spare.
+const SESSIONS: usize = 16;
 
 /// Part of the free memory that `--layers auto` takes: the rest is for activations, buffers and other programs.
 const SHARE_OF_FREE: (u64, u64) = (4, 5);
@@ -58,28 +59,32 @@ pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandErr
 }
 
 async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
+    let device = Chosen::find(config.device).await?;
     let Model { name, path, hash, .. } = models::resolve(&config.model, &config.data_dir, Progress::detect()).await?;
     let node = join::join(config).await?;
+    let max_sessions = config.max_sessions.map(Sessions::get);
+    let arena_tokens = max_sessions.unwrap_or(SESSIONS) * SESSION_TOKENS;
     let span = match config.layers {
         Layers::Span(span) => span,
         Layers::Auto => {
             let file = gguf::File::open(&path)?;
             let all = ModelConfig::from_gguf(&file)?.all_layers();
-            let fits = plan_span(&file, memory(config), ARENA_TOKENS)?;
+            let fits = plan_span(&file, memory(config, &device), arena_tokens)?;
             let adverts = node.adverts(hash).await.unwrap_or_default();
             let span = neediest(all, fits, adverts.iter().map(|advert| advert.shard.span));
             tracing::info!(%span, "the widest span that fits, where the fewest nodes serve");
             span
         }
     };
+    let threads = config.threads.get().get();
     let shard = shard::Config {
         model: path,
         hash,
         span: Some(span),
         head: false,
         precision: config.precision.into(),
-        threads: config.threads.get().get(),
-        arena_tokens: ARENA_TOKENS,
+        threads,
+        arena_tokens,
         isa: None,
     };
     let shard = load(shard, &format!("loading layers {span}")).await?;
@@ -90,8 +95,9 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         wallet: config.wallet.map(|wallet| Wallet(*wallet.as_bytes())),
         price_nano_far: price_of(config, span, info.layers),
         region: config.region.clone().unwrap_or_default(),
-        device: format!("cpu, {} threads", config.threads),
-        device_mib: u32::try_from(available_bytes().unwrap_or(0) >> 20).unwrap_or(u32::MAX),
+        max_sessions,
+        device: device.name(threads),
+        device_mib: u32::try_from(device.free_bytes() >> 20).unwrap_or(u32::MAX),
     };
     let provider = Provider::start(node.clone(), shard, terms).await?;
     Ok((node, provider))
@@ -127,16 +133,10 @@ fn neediest(all: Span, fits: Span, served: impl Iterator<Item = Span>) -> Span {
     spans.min_by_key(served_in).unwrap_or(fits)
 }
 
-fn memory(config: &Config) -> u64 {
+/// What weights, caches and workspace may take.
+fn memory(config: &Config, device: &Chosen) -> u64 {
     let (part, whole) = SHARE_OF_FREE;
-    config.max_memory.map_or_else(|| available_bytes().unwrap_or(0) / whole * part, |limit| limit.0)
-}
-
-/// Memory that programs can have without swapping; `None` where the system does not say.
-fn available_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    config.max_memory.map_or_else(|| device.free_bytes() / whole * part, |limit| limit.0)
 }
 
 #[cfg(test)]

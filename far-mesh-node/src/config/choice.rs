@@ -25,15 +25,17 @@ impl From<Precision> for far_mesh_core::model::Precision {
     }
 }
 
-/// Where a provider computes.
+/// Where a shard computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Device {
-    /// The best device there is.
+    /// The first GPU that runs a trial kernel, else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// The NVIDIA GPU with this number, counted from 0 as the driver shows them.
+    Cuda(usize),
 }
 
 /// The layers a provider serves.
@@ -65,7 +67,32 @@ macro_rules! words {
     };
 }
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
-words!(Device, "auto or cpu", Auto = "auto", Cpu = "cpu");
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let index = |digits: &str| digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => {
+                let index = text.strip_prefix("cuda:").and_then(index);
+                index.map(Self::Cuda).ok_or(ValueError::Choice { known: "auto, cpu, cuda or cuda:N" })
+            }
+        }
+    }
+}
 
 impl fmt::Display for Layers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,8 +122,12 @@ mod tests {
         for precision in [Precision::Packed, Precision::Exact] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
-        for device in [Device::Auto, Device::Cpu] {
+        for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(7)] {
             assert_eq!(device.to_string().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for bad in ["cuda:", "cuda:-1", "cuda:+1", "cuda0", "gpu"] {
+            assert!(bad.parse::<Device>().unwrap_err().to_string().contains("cuda:N"), "{bad}");
         }
         for layers in ["auto", "0..10", "29..30"] {
             assert_eq!(layers.parse::<Layers>().unwrap().to_string(), layers);

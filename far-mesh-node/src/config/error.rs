@@ -165,6 +165,12 @@ pub enum ValueError {
         /// Most threads.
         most: usize,
     },
+    /// Not a number of sessions.
+    #[error("not a number of sessions; write 1 to {most}")]
+    Sessions {
+        /// Most sessions.
+        most: u16,
+    },
     /// Not an address of a database.
     #[error("not an address that begins with {schemes}")]
     Url {

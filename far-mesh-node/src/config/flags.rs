@@ -7,7 +7,7 @@ use multiaddr::Multiaddr;
 
 use super::{
     choice::{Device, Layers, Precision},
-    value::{ByteSize, HttpAddress, Threads},
+    value::{ByteSize, HttpAddress, Sessions, Threads},
 };
 
 /// Settings from flags: each that is set wins over file and environment. A list that is not empty replaces.
@@ -41,4 +41,6 @@ pub struct Flags {
     pub region: Option<String>,
     /// `--max-memory`
     pub max_memory: Option<ByteSize>,
+    /// `--max-sessions`
+    pub max_sessions: Option<Sessions>,
 }

@@ -95,8 +95,8 @@ pub const KEYS: &[Key] = &[
         ..one("layers", &["FAR_MESH_LAYERS"], PROVIDER)
     },
     Key {
-        meaning: "device to compute on",
-        default: "auto: the processor, which is what this version knows",
+        meaning: "device to compute on: auto, cpu, cuda or cuda:N",
+        default: "auto: the first GPU that runs a trial kernel, else the processor; far-mesh doctor says which and why",
         ..one("device", &["FAR_MESH_DEVICE"], PROVIDER)
     },
     Key {
@@ -113,6 +113,11 @@ pub const KEYS: &[Key] = &[
         meaning: "most memory that layers = 'auto' fills with weights and caches",
         default: "four fifths of what is free when the node starts: the rest is for buffers and other programs",
         ..one("max_memory", &["FAR_MESH_MAX_MEMORY"], PROVIDER)
+    },
+    Key {
+        meaning: "most sessions served at once; the arena has room for 2,048 positions of each",
+        default: "room for 16, and as many more as are shorter: a dozen conversations and some to spare",
+        ..one("max_sessions", &["FAR_MESH_MAX_SESSIONS"], PROVIDER)
     },
     Key {
         secret: true,

@@ -42,4 +42,4 @@ pub use flags::Flags;
 pub use key::{KEYS, Key, Role};
 pub use settings::{Config, DEFAULT_MODEL, DEFAULT_PRICE, parse_money, parse_multiaddr, parse_region};
 pub use sources::{FILE_NAME, Sources};
-pub use value::{ByteSize, HttpAddress, SecretUrl, Sha256, Threads};
+pub use value::{ByteSize, HttpAddress, SecretUrl, Sessions, Sha256, Threads};

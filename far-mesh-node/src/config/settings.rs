@@ -16,7 +16,7 @@ use super::{
     flags::Flags,
     key::Role,
     sources::Sources,
-    value::{ByteSize, HttpAddress, SecretUrl, Threads},
+    value::{ByteSize, HttpAddress, SecretUrl, Sessions, Threads},
 };
 
 /// The model where nobody names one: small enough for any machine.
@@ -57,7 +57,7 @@ pub struct Config {
     pub price_per_token: Price,
     /// Layers a provider serves.
     pub layers: Layers,
-    /// Device a provider computes on.
+    /// Device that layers are computed on.
     pub device: Device,
     /// Who is paid.
     pub wallet: Option<WalletAddress>,
@@ -65,6 +65,8 @@ pub struct Config {
     pub region: Option<String>,
     /// Most memory for weights and caches.
     pub max_memory: Option<ByteSize>,
+    /// Most sessions served at once.
+    pub max_sessions: Option<Sessions>,
     /// Database of the ledger; SQLite in the data folder where absent.
     pub postgres_url: Option<SecretUrl>,
     /// What several coordinators share.
@@ -103,6 +105,7 @@ impl Config {
             wallet: reader.one("wallet", parse_money)?,
             region: reader.one("region", parse_region)?,
             max_memory: reader.parsed("max_memory")?,
+            max_sessions: reader.parsed("max_sessions")?,
             postgres_url: reader.one("postgres_url", |text| {
                 SecretUrl::new(text, &["postgres://", "postgresql://"], "postgres:// or postgresql://")
             })?,
@@ -157,6 +160,7 @@ impl Config {
             wallet => self.wallet, "wallet", "--wallet", Some;
             region => self.region, "region", "--region", Some;
             max_memory => self.max_memory, "max_memory", "--max-memory", Some;
+            max_sessions => self.max_sessions, "max_sessions", "--max-sessions", Some;
         }
     }
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ValueError;
 
+/// Most sessions of a provider: their arena has 8 million positions.
+const MAX_SESSIONS: u16 = 4096;
+
 /// Most threads that compute: more than the processors of any machine this runs on.
 const MAX_THREADS: usize = 1024;
 
@@ -23,6 +26,10 @@ pub struct ByteSize(pub u64);
 /// Threads that compute, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Threads(NonZeroUsize);
+
+/// Sessions that a provider serves at once, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sessions(u16);
 
 /// A SHA-256, in hexadecimal wherever it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +137,27 @@ impl fmt::Display for Threads {
     }
 }
 
+impl Sessions {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl FromStr for Sessions {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.parse().ok().filter(|number| (1..=MAX_SESSIONS).contains(number));
+        number.map(Self).ok_or(ValueError::Sessions { most: MAX_SESSIONS })
+    }
+}
+
+impl fmt::Display for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl FromStr for Sha256 {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -204,6 +232,10 @@ mod tests {
         assert_eq!("2".parse::<Threads>().unwrap().get().get(), 2);
         for bad in ["", "0", "-1", "1025", "two"] {
             assert!(bad.parse::<Threads>().is_err(), "{bad:?}");
+        }
+        assert_eq!("64".parse::<Sessions>().unwrap().get(), 64);
+        for bad in ["", "0", "-1", "4097", "many"] {
+            assert!(bad.parse::<Sessions>().is_err(), "{bad:?}");
         }
     }
 

@@ -7,6 +7,7 @@ mod cancel;
 mod demo;
 mod demo_life;
 mod determinism;
+mod doctor;
 mod embed;
 mod events;
 mod ledger;
