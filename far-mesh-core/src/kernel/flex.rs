@@ -9,19 +9,27 @@ use super::{
     ops::{AttentionShape, KernelOps, PackError, RawMatrix, RopeTable, Sequence},
     rowwise,
 };
+use crate::activation::Dtype;
 
-/// Results of two nodes that name the same class are equal bit for bit. All instruction sets of the CPU give the same
-/// bits, so they are one class; the number counts changes of the order of summation.
-pub fn kernel_class() -> &'static str {
-    "cpu-int8b32-f32/1"
-}
+/// All instruction sets of the CPU give the same bits, so they are one class; the number counts changes of the order of
+/// summation.
+const KERNEL_CLASS: &str = "cpu-int8b32-f32/1";
 
 impl KernelOps for Flex {
     type Packed = Packed;
     type Cache = PagedCache;
+    type Rope = RopeTable;
     const PAGE_TOKENS: usize = PAGE_TOKENS;
 
-    fn pack(matrix: RawMatrix<'_>, _device: &FlexDevice) -> Result<Packed, PackError> {
+    fn activation_dtype(_exact: bool, _device: &FlexDevice) -> Dtype {
+        Dtype::F32
+    }
+
+    fn kernel_class(_dtype: Dtype, _device: &FlexDevice) -> String {
+        KERNEL_CLASS.into()
+    }
+
+    fn pack(matrix: RawMatrix<'_>, _dtype: Dtype, _device: &FlexDevice) -> Result<Packed, PackError> {
         Packed::new(matrix)
     }
 
@@ -35,7 +43,7 @@ impl KernelOps for Flex {
         tensor(linear::linear(values(&flat(x)), weight), [rows, weight.rows()])
     }
 
-    fn embed(weight: &Packed, ids: &[u32], _device: &FlexDevice) -> Tensor<Self, 2> {
+    fn embed(weight: &Packed, ids: &[u32], _dtype: Dtype, _device: &FlexDevice) -> Tensor<Self, 2> {
         tensor(linear::embed(weight, ids), [ids.len(), weight.columns()])
     }
 
@@ -67,7 +75,11 @@ impl KernelOps for Flex {
         tensor(rowwise::silu_mul(values(&flat(gate_up)), both / 2), [rows, both / 2])
     }
 
-    fn cache(layers: usize, pages: usize, shape: AttentionShape, _device: &FlexDevice) -> PagedCache {
+    fn rope(table: RopeTable, _device: &FlexDevice) -> RopeTable {
+        table
+    }
+
+    fn cache(layers: usize, pages: usize, shape: AttentionShape, _dtype: Dtype, _device: &FlexDevice) -> PagedCache {
         PagedCache::new(layers, pages, shape)
     }
 

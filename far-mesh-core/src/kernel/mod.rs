@@ -5,6 +5,8 @@
 
 mod attention;
 mod bandwidth;
+#[cfg(feature = "cuda")]
+mod cube;
 mod flex;
 mod linear;
 mod ops;
@@ -18,7 +20,8 @@ mod tests;
 
 pub use attention::PagedCache;
 pub use bandwidth::read_bandwidth;
-pub use flex::kernel_class;
+#[cfg(feature = "cuda")]
+pub use cube::{CubeCache, CubePacked, CubeRope};
 pub use linear::Packed;
 pub use ops::{AttentionShape, FarBackend, Format, KernelOps, PackError, RawMatrix, RopeTable, Sequence};
 pub use pool::{Installed, Pool};

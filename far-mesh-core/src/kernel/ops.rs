@@ -1,10 +1,13 @@
 //! What a backend must do beyond burn: few, whole operations, each batch-invariant.
 //!
-//! Invariant: a row of any result has the same bits whatever other rows are in the call.
+//! Invariant: a row of any result has the same bits whatever other rows are in the call. Where a backend computes steps of
+//! one position in another order than chunks, [`KernelOps::compute`] tells it which are which.
 
 use std::fmt;
 
 use burn::tensor::{Tensor, backend::Backend};
+
+use crate::activation::Dtype;
 
 /// A burn backend that can run our models.
 pub trait FarBackend: KernelOps {}
@@ -16,32 +19,59 @@ pub trait KernelOps: Backend {
     type Packed: Clone + fmt::Debug + Send + Sync;
     /// Keys and values of a span in pages of [`KernelOps::PAGE_TOKENS`] positions.
     type Cache: fmt::Debug + Send;
+    /// The rotary table where [`KernelOps::attention`] reads it.
+    type Rope: Clone + fmt::Debug + Send + Sync;
     /// Positions in a page.
     const PAGE_TOKENS: usize;
 
-    /// Brings a matrix into the kernel's layout.
+    /// What activations are made of on this device; `exact` asks for f32.
+    fn activation_dtype(exact: bool, device: &Self::Device) -> Dtype;
+
+    /// Results of two nodes that name the same class are equal bit for bit: device family, activations, version of the
+    /// kernels.
+    fn kernel_class(dtype: Dtype, device: &Self::Device) -> String;
+
+    /// Runs a forward, or a part of it, of sequences with so many rows each; empty where there are none. What the backend
+    /// computes with is its own between the calls of one `run`.
+    fn compute<T>(rows: &[usize], run: impl FnOnce() -> T) -> T {
+        let _ = rows;
+        run()
+    }
+
+    /// Brings a matrix into the kernel's layout, for activations of `dtype`.
     ///
     /// # Errors
     /// [`PackError`] when the format has no kernel here or the bytes do not fit the shape.
-    fn pack(matrix: RawMatrix<'_>, device: &Self::Device) -> Result<Self::Packed, PackError>;
+    fn pack(matrix: RawMatrix<'_>, dtype: Dtype, device: &Self::Device) -> Result<Self::Packed, PackError>;
 
     /// Bytes the weight takes on the device.
     fn packed_bytes(weight: &Self::Packed) -> usize;
 
     /// # Shapes
-    /// `x [t, k]` f32 times `weight [n, k]` transposed is `[t, n]`.
+    /// `x [t, k]` times `weight [n, k]` transposed is `[t, n]`, of the type of `x`.
     fn linear(x: Tensor<Self, 2>, weight: &Self::Packed) -> Tensor<Self, 2>;
+
+    /// [`KernelOps::linear`] with a result in f32, whatever the activations are.
+    fn logits(x: Tensor<Self, 2>, weight: &Self::Packed) -> Tensor<Self, 2> {
+        <Self as KernelOps>::linear(x, weight)
+    }
 
     /// Rows of a weight, dequantized: the embedding of token ids.
     ///
     /// # Shapes
-    /// `[ids.len(), k]`. Every id must be less than `n`; the caller checks.
-    fn embed(weight: &Self::Packed, ids: &[u32], device: &Self::Device) -> Tensor<Self, 2>;
+    /// `[ids.len(), k]` of `dtype`. Every id must be less than `n`; the caller checks.
+    fn embed(weight: &Self::Packed, ids: &[u32], dtype: Dtype, device: &Self::Device) -> Tensor<Self, 2>;
 
     /// Root mean square norm (Zhang & Sennrich 2019) of each row, times `weight [k]`.
     fn rms_norm(x: &Tensor<Self, 2>, weight: &Tensor<Self, 1>, eps: f32) -> Tensor<Self, 2>;
 
-    /// `sum = x + delta`, and its norm: the residual connection and the norm after it.
+    /// `x + delta` with the bits that [`KernelOps::add_rms_norm`] gives it.
+    fn add(x: Tensor<Self, 2>, delta: Tensor<Self, 2>) -> Tensor<Self, 2> {
+        x + delta
+    }
+
+    /// `sum = x + delta`, and its norm: the residual connection and the norm after it. The norm is of the sum as it is
+    /// rounded to the activations' type.
     fn add_rms_norm(
         x: Tensor<Self, 2>,
         delta: Tensor<Self, 2>,
@@ -55,13 +85,21 @@ pub trait KernelOps: Backend {
     /// `gate_up [t, 2 * f]`, gate first, to `[t, f]`.
     fn silu_mul(gate_up: Tensor<Self, 2>) -> Tensor<Self, 2>;
 
-    /// Room for `pages` pages of `layers` layers; memory is touched only when written.
-    fn cache(layers: usize, pages: usize, shape: AttentionShape, device: &Self::Device) -> Self::Cache;
+    /// Brings a rotary table to the device.
+    fn rope(table: RopeTable, device: &Self::Device) -> Self::Rope;
+
+    /// Room for `pages` pages of `layers` layers. The CPU touches the memory only when it is written.
+    fn cache(layers: usize, pages: usize, shape: AttentionShape, dtype: Dtype, device: &Self::Device) -> Self::Cache;
+
+    /// Tells the cache which sequences the next calls of [`KernelOps::attention`] are for, once for all layers.
+    fn prepare(cache: &mut Self::Cache, sequences: &[Sequence<'_>], device: &Self::Device) {
+        let _ = (cache, sequences, device);
+    }
 
     /// Bytes the cache takes when every page is in use.
     fn cache_bytes(cache: &Self::Cache) -> usize;
 
-    /// Rotates queries and keys, stores keys and values in the cache and attends.
+    /// Rotates queries and keys, stores keys and values in the cache and attends. [`KernelOps::prepare`] has seen the sequences.
     ///
     /// Position of row `i` of a sequence is `position + i`; it sees the positions up to its own, those in the window where
     /// the cache's shape has one.
@@ -74,7 +112,7 @@ pub trait KernelOps: Backend {
         qkv: Tensor<Self, 2>,
         cache: &mut Self::Cache,
         layer: usize,
-        rope: &RopeTable,
+        rope: &Self::Rope,
         sequences: &[Sequence<'_>],
     ) -> Tensor<Self, 2>;
 }

@@ -152,6 +152,9 @@ pub fn try_cuda(index: usize) -> Result<CudaGpu, CudaMissing> {
     }
     let count = report.devices.len();
     let gpu = report.devices.into_iter().nth(index).ok_or(CudaMissing::Index { index, count })?;
+    #[cfg(feature = "cuda")]
+    super::cube::try_device::<cubecl::cuda::CudaRuntime>(&cubecl::cuda::CudaDevice::new(index))
+        .map_err(|reason| CudaMissing::Trial { index, reason })?;
     Ok(gpu)
 }
 

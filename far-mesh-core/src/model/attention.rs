@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{linear::Linear, norm::RmsNorm};
-use crate::kernel::{AttentionShape, FarBackend, KernelOps, RopeTable, Sequence};
+use crate::kernel::{AttentionShape, FarBackend, KernelOps, Sequence};
 
 /// Projections of a layer's attention.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ impl<B: FarBackend> Attention<B> {
         x: Tensor<B, 2>,
         cache: &mut B::Cache,
         layer: usize,
-        rope: &RopeTable,
+        rope: &B::Rope,
         sequences: &[Sequence<'_>],
     ) -> Tensor<B, 2> {
         let qkv = self.qkv.forward(x);

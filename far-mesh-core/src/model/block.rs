@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{attention::Attention, mlp::Mlp, norm::RmsNorm};
-use crate::kernel::{FarBackend, RopeTable, Sequence};
+use crate::kernel::{FarBackend, Sequence};
 
 /// A decoder layer of the Llama family (Touvron et al. 2023).
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl<B: FarBackend> Block<B> {
         normed: Tensor<B, 2>,
         cache: &mut B::Cache,
         layer: usize,
-        rope: &RopeTable,
+        rope: &B::Rope,
         sequences: &[Sequence<'_>],
     ) -> (Tensor<B, 2>, Tensor<B, 2>) {
         let attended = self.attention.forward(normed, cache, layer, rope, sequences);

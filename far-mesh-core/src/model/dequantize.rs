@@ -94,7 +94,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::{KernelOps, RawMatrix};
+    use crate::{
+        activation::Dtype,
+        kernel::{KernelOps, RawMatrix},
+    };
 
     const QUANTIZED: [Format; 8] = [
         Format::Q4_0,
@@ -139,9 +142,9 @@ mod tests {
     fn packed(format: Format, n: usize, bytes: &[u8]) -> Vec<f32> {
         let (elements, block_bytes) = format.block();
         let k = bytes.len() / n / block_bytes * elements;
-        let packed = Flex::pack(RawMatrix { format, n, k, bytes }, &FlexDevice).unwrap();
+        let packed = Flex::pack(RawMatrix { format, n, k, bytes }, Dtype::F32, &FlexDevice).unwrap();
         let ids: Vec<u32> = (0..n as u32).collect();
-        Flex::embed(&packed, &ids, &FlexDevice).into_data().into_vec().unwrap()
+        Flex::embed(&packed, &ids, Dtype::F32, &FlexDevice).into_data().into_vec().unwrap()
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub struct Head<B: FarBackend> {
 
 impl<B: FarBackend> Head<B> {
     /// # Shapes
-    /// `x [t, hidden]` f32 to logits `[t, vocabulary]` f32.
+    /// `x [t, hidden]` to logits `[t, vocabulary]` f32.
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.output.forward(self.norm.forward(&x))
+        self.output.forward_logits(self.norm.forward(&x))
     }
 }

@@ -8,7 +8,7 @@ use crate::kernel::{FarBackend, KernelOps};
 #[derive(Clone, Debug)]
 pub(super) struct Linear<B: FarBackend> {
     parts: Vec<B::Packed>,
-    /// `[1, n]`.
+    /// `[1, n]`, of the activations' type.
     bias: Option<Tensor<B, 2>>,
 }
 
@@ -26,11 +26,21 @@ impl<B: FarBackend> Linear<B> {
     }
 
     /// # Shapes
-    /// `x [t, k]` to `[t, n]`.
+    /// `x [t, k]` to `[t, n]` of the same type.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.product(x, <B as KernelOps>::linear)
+    }
+
+    /// # Shapes
+    /// `x [t, k]` to `[t, n]` f32.
+    pub(super) fn forward_logits(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.product(x, <B as KernelOps>::logits)
+    }
+
+    fn product(&self, x: Tensor<B, 2>, part: impl Fn(Tensor<B, 2>, &B::Packed) -> Tensor<B, 2>) -> Tensor<B, 2> {
         let product = match self.parts.as_slice() {
-            [whole] => <B as KernelOps>::linear(x, whole),
-            parts => Tensor::cat(parts.iter().map(|part| <B as KernelOps>::linear(x.clone(), part)).collect(), 1),
+            [whole] => part(x, whole),
+            parts => Tensor::cat(parts.iter().map(|weight| part(x.clone(), weight)).collect(), 1),
         };
         match &self.bias {
             Some(bias) => product + bias.clone(),

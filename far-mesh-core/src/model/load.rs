@@ -1,6 +1,6 @@
 //! From tensors of a file to layers on a device, one tensor at a time.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{
     ModelConfig, SpanModel,
@@ -17,6 +17,7 @@ use super::{
     tensors::ROPE_FACTORS,
 };
 use crate::{
+    activation::Dtype,
     id::Span,
     kernel::{FarBackend, Format, PackError, RawMatrix, RopeTable},
 };
@@ -65,6 +66,7 @@ pub struct Loader<'a, B: FarBackend> {
     file: &'a gguf::File,
     config: &'a ModelConfig,
     precision: Precision,
+    dtype: Dtype,
     device: B::Device,
     embedding: Option<B::Packed>,
     device_bytes: usize,
@@ -82,7 +84,8 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         device: B::Device,
         progress: &'a mut dyn FnMut(u64),
     ) -> Self {
-        Self { file, config, precision, device, embedding: None, device_bytes: 0, raw: Vec::new(), progress }
+        let dtype = B::activation_dtype(precision == Precision::Exact, &device);
+        Self { file, config, precision, dtype, device, embedding: None, device_bytes: 0, raw: Vec::new(), progress }
     }
 
     /// The layers of `span`, with the embedding where it starts at 0. `positions` bounds the rotary table.
@@ -96,8 +99,8 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         }
         let embedding = (span.start() == 0).then(|| self.embedding()).transpose()?;
         let blocks = (span.start()..span.end()).map(|layer| self.block(layer)).collect::<Result<_, _>>()?;
-        let rope = self.rope(positions)?;
-        Ok(SpanModel { span, embedding, blocks, rope, device: self.device.clone() })
+        let rope = B::rope(self.rope(positions)?, &self.device);
+        Ok(SpanModel { span, embedding, blocks, rope, dtype: self.dtype, device: self.device.clone() })
     }
 
     /// The final norm and the output matrix, which is the embedding where the file has none of its own.
@@ -111,6 +114,11 @@ impl<'a, B: FarBackend> Loader<'a, B> {
             false => self.matrix("output.weight")?,
         };
         Ok(Head { norm, output: Linear::new(output, vec![]) })
+    }
+
+    /// What the activations are made of.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Bytes of weights brought to the device so far; what parts share counts once.
@@ -220,8 +228,8 @@ impl<'a, B: FarBackend> Loader<'a, B> {
                 RawMatrix { format: Format::F32, n, k, bytes: &dense }
             }
         };
-        let packed =
-            B::pack(matrix, &self.device).map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })?;
+        let packed = B::pack(matrix, self.dtype, &self.device)
+            .map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })?;
         self.device_bytes += B::packed_bytes(&packed);
         Ok(packed)
     }
@@ -234,7 +242,13 @@ impl<'a, B: FarBackend> Loader<'a, B> {
     /// Biases of matrices that [`Self::stack`] stacks.
     fn bias(&mut self, names: &[(String, bool)]) -> Result<Tensor<B, 1>, ModelError> {
         let parts = names.iter().map(|(name, rotary)| self.values(name, *rotary)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.vector(parts.concat()))
+        let dtype = match self.dtype {
+            Dtype::F16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+            Dtype::F32 => DType::F32,
+        };
+        // Added to activations, so of their type.
+        Ok(self.vector(parts.concat()).cast(dtype))
     }
 
     /// The rotary table of the first `positions` positions.

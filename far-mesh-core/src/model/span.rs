@@ -6,8 +6,9 @@ use burn::tensor::Tensor;
 
 use super::block::Block;
 use crate::{
+    activation::Dtype,
     id::Span,
-    kernel::{FarBackend, RopeTable, Sequence},
+    kernel::{FarBackend, Sequence},
 };
 
 /// Consecutive decoder layers on a device; the first also embeds token ids.
@@ -16,7 +17,8 @@ pub struct SpanModel<B: FarBackend> {
     pub(super) span: Span,
     pub(super) embedding: Option<B::Packed>,
     pub(super) blocks: Vec<Block<B>>,
-    pub(super) rope: RopeTable,
+    pub(super) rope: B::Rope,
+    pub(super) dtype: Dtype,
     pub(super) device: B::Device,
 }
 
@@ -29,9 +31,9 @@ impl<B: FarBackend> SpanModel<B> {
     /// The hidden states of token ids, each less than the vocabulary; `None` where the span does not start at layer 0.
     ///
     /// # Shapes
-    /// `[ids.len(), hidden]` f32.
+    /// `[ids.len(), hidden]`.
     pub fn embed(&self, ids: &[u32]) -> Option<Tensor<B, 2>> {
-        self.embedding.as_ref().map(|embedding| B::embed(embedding, ids, &self.device))
+        self.embedding.as_ref().map(|embedding| B::embed(embedding, ids, self.dtype, &self.device))
     }
 
     /// Runs `layers`, counted from the span's first, on the rows of several sequences.
@@ -39,7 +41,7 @@ impl<B: FarBackend> SpanModel<B> {
     /// Invariant: the caller keeps `layers` within the span and positions below the rotary table's.
     ///
     /// # Shapes
-    /// `x [t, hidden]` f32 to the same; rows as in `sequences`.
+    /// `x [t, hidden]` to the same; rows as in `sequences`.
     pub fn forward(
         &self,
         mut x: Tensor<B, 2>,
@@ -47,6 +49,7 @@ impl<B: FarBackend> SpanModel<B> {
         cache: &mut B::Cache,
         sequences: &[Sequence<'_>],
     ) -> Tensor<B, 2> {
+        B::prepare(cache, sequences, &self.device);
         let mut delta: Option<Tensor<B, 2>> = None;
         for layer in layers {
             let block = &self.blocks[layer];
@@ -62,7 +65,7 @@ impl<B: FarBackend> SpanModel<B> {
             (x, delta) = (sum, Some(next));
         }
         match delta {
-            Some(delta) => x + delta,
+            Some(delta) => B::add(x, delta),
             None => x,
         }
     }

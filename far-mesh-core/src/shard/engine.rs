@@ -2,10 +2,11 @@
 
 use std::{fmt, ops::Range};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use bytes::Bytes;
 
 use crate::{
-    activation::Activation,
+    activation::{Activation, Dtype},
     hop::{Input, Rows},
     kernel::{FarBackend, Sequence},
     model::{Head, SpanModel},
@@ -35,19 +36,44 @@ pub(super) struct ModelEngine<B: FarBackend> {
     pub(super) span: Option<(SpanModel<B>, B::Cache)>,
     pub(super) head: Option<Head<B>>,
     pub(super) hidden: usize,
+    /// What activations are made of.
+    pub(super) dtype: Dtype,
     pub(super) device: B::Device,
 }
 
 impl<B: FarBackend> Engine for ModelEngine<B> {
     fn forward(&mut self, layers: Range<usize>, steps: &[EngineStep<'_>]) -> Result<Vec<Option<Activation>>, String> {
-        let (hidden, device) = (self.hidden, &self.device);
+        let rows: Vec<usize> = steps.iter().map(|step| step.input.tokens()).collect();
+        B::compute(&rows, || self.forward_steps(layers, steps))
+    }
+
+    fn logits(&mut self, hidden: &[&Activation]) -> Result<Vec<f32>, String> {
+        let head = self.head.as_ref().ok_or("the shard has no head")?;
+        let rows: Vec<usize> = hidden.iter().map(|hidden| hidden.tokens()).collect();
+        B::compute(&rows, || {
+            let x = hidden_states::<B>(hidden, self.hidden, self.dtype, &self.device)?;
+            let logits = head.forward(x).into_data();
+            logits.into_vec().map_err(|error| format!("cannot read logits back: {error:?}"))
+        })
+    }
+}
+
+impl<B: FarBackend> ModelEngine<B> {
+    fn forward_steps(
+        &mut self,
+        layers: Range<usize>,
+        steps: &[EngineStep<'_>],
+    ) -> Result<Vec<Option<Activation>>, String> {
         let (model, cache) = self.span.as_mut().ok_or("the shard has no layers")?;
         let x = match steps {
             [EngineStep { input: Input::Tokens(_), .. }, ..] => {
                 let ids: Vec<u32> = steps.iter().flat_map(|step| token_ids(step.input)).copied().collect();
                 model.embed(&ids).ok_or("the shard has no embedding")?
             }
-            _ => hidden_states(steps.iter().filter_map(|step| activation(step.input)), hidden, device),
+            _ => {
+                let hidden: Vec<&Activation> = steps.iter().filter_map(|step| activation(step.input)).collect();
+                hidden_states(&hidden, self.hidden, self.dtype, &self.device)?
+            }
         };
         let sequences: Vec<Sequence<'_>> = steps
             .iter()
@@ -57,12 +83,7 @@ impl<B: FarBackend> Engine for ModelEngine<B> {
         if steps.iter().all(|step| step.output == Rows::None) {
             return Ok(steps.iter().map(|_| None).collect());
         }
-        split(values(x)?, hidden, steps)
-    }
-
-    fn logits(&mut self, hidden: &[&Activation]) -> Result<Vec<f32>, String> {
-        let head = self.head.as_ref().ok_or("the shard has no head")?;
-        values(head.forward(hidden_states::<B>(hidden.iter().copied(), self.hidden, &self.device)))
+        split(x.into_data(), self.hidden, self.dtype, steps)
     }
 }
 
@@ -90,40 +111,78 @@ fn activation(input: &Input) -> Option<&Activation> {
 }
 
 /// Rows of activations, one above the other, on the device.
-fn hidden_states<'a, B: FarBackend>(
-    activations: impl Iterator<Item = &'a Activation>,
+fn hidden_states<B: FarBackend>(
+    activations: &[&Activation],
     hidden: usize,
+    dtype: Dtype,
     device: &B::Device,
-) -> Tensor<B, 2> {
-    let values: Vec<f32> = activations.flat_map(Activation::to_f32).collect();
-    let rows = values.len() / hidden;
-    Tensor::from_data(TensorData::new(values, [rows, hidden]), device)
+) -> Result<Tensor<B, 2>, String> {
+    if let Some(other) = activations.iter().find(|activation| activation.dtype() != dtype) {
+        return Err(format!("an activation of {:?} came to a model of {dtype:?}", other.dtype()));
+    }
+    let rows = activations.iter().map(|activation| activation.tokens()).sum();
+    let bytes =
+        || -> Vec<u8> { activations.iter().flat_map(|activation| activation.bytes().iter().copied()).collect() };
+    let data = match dtype {
+        // Not as bytes: numbers must stand where numbers may.
+        Dtype::F32 => {
+            let values: Vec<f32> = activations.iter().flat_map(|activation| activation.to_f32()).collect();
+            TensorData::new(values, [rows, hidden])
+        }
+        _ => TensorData::from_bytes_vec(bytes(), [rows, hidden], element(dtype)),
+    };
+    Ok(Tensor::from_data(data, (device, element(dtype))))
 }
 
-fn values<B: FarBackend>(x: Tensor<B, 2>) -> Result<Vec<f32>, String> {
-    x.into_data().into_vec().map_err(|error| format!("cannot read a result back: {error:?}"))
+fn element(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::Bf16 => DType::BF16,
+    }
+}
+
+/// Bytes of a tensor that an activation shares.
+struct Owned(burn::tensor::Bytes);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// Gives each step the rows it wants.
-fn split(values: Vec<f32>, hidden: usize, steps: &[EngineStep<'_>]) -> Result<Vec<Option<Activation>>, String> {
-    let make = |rows: Vec<f32>| {
-        let made = Activation::from_f32(rows.len() / hidden, hidden, rows);
-        made.map(Some).map_err(|error| error.to_string())
-    };
-    if let [EngineStep { output: Rows::All, .. }] = steps {
-        return Ok(vec![make(values)?]);
+fn split(
+    data: TensorData,
+    hidden: usize,
+    dtype: Dtype,
+    steps: &[EngineStep<'_>],
+) -> Result<Vec<Option<Activation>>, String> {
+    if data.dtype != element(dtype) {
+        return Err(format!("the model gave {:?}, should give {dtype:?}", data.dtype));
     }
-    let mut rest = values.as_slice();
-    steps
-        .iter()
-        .map(|step| {
-            let (rows, after) = rest.split_at(step.input.tokens() * hidden);
-            rest = after;
-            match step.output {
-                Rows::None => Ok(None),
-                Rows::Last => make(rows[rows.len() - hidden..].to_vec()),
-                Rows::All => make(rows.to_vec()),
-            }
-        })
-        .collect()
+    let row_bytes = hidden * dtype.bytes();
+    let mut rest = Bytes::from_owner(Owned(data.bytes));
+    let mut made = Vec::with_capacity(steps.len());
+    for step in steps {
+        let rows = step.input.tokens();
+        if rest.len() < rows * row_bytes {
+            return Err(format!(
+                "the model gave {} bytes for the rest, {rows} rows need {}",
+                rest.len(),
+                rows * row_bytes
+            ));
+        }
+        let own = rest.split_to(rows * row_bytes);
+        let activation = match step.output {
+            Rows::None => None,
+            // A copy: the few bytes must not keep those of all rows.
+            Rows::Last => Some((1, Bytes::copy_from_slice(&own[(rows - 1) * row_bytes..]))),
+            Rows::All if steps.len() == 1 => Some((rows, own)),
+            Rows::All => Some((rows, Bytes::copy_from_slice(&own))),
+        };
+        let activation = activation.map(|(rows, bytes)| Activation::new(rows, hidden, dtype, bytes));
+        made.push(activation.transpose().map_err(|error| error.to_string())?);
+    }
+    Ok(made)
 }

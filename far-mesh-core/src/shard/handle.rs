@@ -23,9 +23,8 @@ use super::{
     worker::{self, COMMANDS, Command},
 };
 use crate::{
-    activation::Dtype,
     id::Span,
-    kernel::{FarBackend, Isa, KernelOps, Pool, kernel_class},
+    kernel::{FarBackend, Isa, KernelOps, Pool},
     model::{Loader, ModelConfig, Precision, gguf},
 };
 
@@ -186,14 +185,16 @@ fn load_engine<B: FarBackend>(
     let span = span.map_err(|source| LoadError::model(path, source))?;
     let head = config.head.then(|| loader.head()).transpose();
     let head = head.map_err(|source| LoadError::model(path, source))?;
-    let packed_bytes = loader.device_bytes();
+    let (packed_bytes, dtype) = (loader.device_bytes(), loader.dtype());
     let span = span.map(|span| {
-        let cache = B::cache(span.span().len() as usize, arena_tokens / B::PAGE_TOKENS, model.attention, &device);
+        let cache =
+            B::cache(span.span().len() as usize, arena_tokens / B::PAGE_TOKENS, model.attention, dtype, &device);
         (span, cache)
     });
+    let class = B::kernel_class(dtype, &device);
     let class = match config.precision {
-        Precision::Packed => kernel_class().to_owned(),
-        Precision::Exact => format!("{}+exact", kernel_class()),
+        Precision::Packed => class,
+        Precision::Exact => format!("{class}+exact"),
     };
     let info = Info {
         hash: config.hash,
@@ -203,13 +204,13 @@ fn load_engine<B: FarBackend>(
         hidden: model.hidden,
         vocab: model.vocabulary,
         context_tokens: model.context_tokens,
-        dtype: Dtype::F32,
+        dtype,
         kernel_class: class,
         packed_bytes,
         arena_bytes: span.as_ref().map_or(0, |(_, cache)| B::cache_bytes(cache)),
         arena_tokens,
     };
-    Ok((ModelEngine { span, head, hidden: info.hidden, device }, info))
+    Ok((ModelEngine { span, head, hidden: info.hidden, dtype, device }, info))
 }
 
 /// Bytes of the tensors a shard reads.

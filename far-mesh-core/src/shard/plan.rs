@@ -3,6 +3,7 @@
 use burn_flex::{Flex, FlexDevice};
 
 use crate::{
+    activation::Dtype,
     id::Span,
     kernel::KernelOps,
     model::{ConfigError, ModelConfig, gguf},
@@ -35,7 +36,7 @@ pub enum PlanError {
 /// [`PlanError`].
 pub fn plan_span(file: &gguf::File, max_bytes: u64, arena_tokens: usize) -> Result<Span, PlanError> {
     let config = ModelConfig::from_gguf(file)?;
-    let page = Flex::cache_bytes(&Flex::cache(1, 1, config.attention, &FlexDevice)) as u64;
+    let page = Flex::cache_bytes(&Flex::cache(1, 1, config.attention, Dtype::F32, &FlexDevice)) as u64;
     let cache = page.saturating_mul(arena_tokens.div_ceil(Flex::PAGE_TOKENS) as u64);
     let bytes = |name: &str| file.find(name).and_then(|tensor| tensor.bytes).unwrap_or(0);
     let mut sum = bytes("token_embd.weight");

@@ -78,7 +78,7 @@ fn attention_is_the_textbooks_on_every_path() {
         let (rope, qkv) = (rope(rows, head_dim), random(rows * width(shape), 1));
         let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).rev().collect();
         let got = on_every_path(|| {
-            let mut cache = Flex::cache(2, pages.len(), shape, &FlexDevice);
+            let mut cache = Flex::cache(2, pages.len(), shape, Dtype::F32, &FlexDevice);
             attend(&qkv, &mut cache, 1, shape, &rope, &[Sequence { rows, position: 0, pages: &pages }])
         });
         assert_close(&got, &naive(&qkv, shape, &rope), 2e-6, &format!("{shape:?}, {rows} rows"));
@@ -93,7 +93,7 @@ fn a_long_sequence_passes_through_several_stretches() {
     let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).collect();
     let rope = rope(rows, 16);
     let _installed = Pool::new(2).install();
-    let mut cache = Flex::cache(1, pages.len(), shape, &FlexDevice);
+    let mut cache = Flex::cache(1, pages.len(), shape, Dtype::F32, &FlexDevice);
     let got = attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &pages }]);
     let want = naive(&qkv, shape, &rope);
     assert_close(&got, &want, 5e-6, "1100 rows");
@@ -106,7 +106,7 @@ fn a_window_sees_its_last_positions_on_every_path() {
         let (rope, qkv) = (rope(rows, 20), random(rows * width(shape), 4));
         let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).collect();
         let run = |chunk: usize| {
-            let mut cache = Flex::cache(1, pages.len(), shape, &FlexDevice);
+            let mut cache = Flex::cache(1, pages.len(), shape, Dtype::F32, &FlexDevice);
             let mut position = 0;
             let mut out = Vec::new();
             for qkv in qkv.chunks(chunk * width(shape)) {
@@ -132,7 +132,7 @@ fn what_left_the_window_does_not_matter_whatever_it_was() {
     let mut foul = good.clone();
     foul[..60 * width(shape)].fill(f32::NAN);
     let run = |qkv: &[f32]| {
-        let mut cache = Flex::cache(1, 3, shape, &FlexDevice);
+        let mut cache = Flex::cache(1, 3, shape, Dtype::F32, &FlexDevice);
         let out = attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &[0, 1, 2] }]);
         out[(60 + 8) * 32..].to_vec()
     };
@@ -146,7 +146,7 @@ fn chunks_of_a_prompt_give_the_bits_of_the_whole() {
     let (rope, qkv) = (rope(rows, 32), random(rows * width(shape), 3));
     let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).map(|page| page * 7 % 20).collect();
     let run = |chunk: usize| {
-        let mut cache = Flex::cache(1, 20, shape, &FlexDevice);
+        let mut cache = Flex::cache(1, 20, shape, Dtype::F32, &FlexDevice);
         let mut position = 0;
         let mut out = Vec::new();
         for qkv in qkv.chunks(chunk * width(shape)) {
@@ -173,14 +173,14 @@ fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
     let alone: Vec<Vec<f32>> = prompts
         .iter()
         .map(|qkv| {
-            let mut cache = Flex::cache(1, 3, shape, &FlexDevice);
+            let mut cache = Flex::cache(1, 3, shape, Dtype::F32, &FlexDevice);
             let rows = qkv.len() / width(shape);
             attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &[2, 0, 1] }])
         })
         .collect();
 
     let together = on_every_path(|| {
-        let mut cache = Flex::cache(1, 10, shape, &FlexDevice);
+        let mut cache = Flex::cache(1, 10, shape, Dtype::F32, &FlexDevice);
         // A session before left not-a-numbers in every page.
         let pages: Vec<u32> = (0..10).collect();
         let foul = vec![f32::NAN; 10 * PAGE * width(shape)];
@@ -216,7 +216,7 @@ fn numbers_beyond_all_measure_do_not_panic() {
     let shape = AttentionShape { heads: 2, kv_heads: 1, head_dim: 16, window: None };
     let rope = rope(8, 16);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
-        let mut cache = Flex::cache(1, 1, shape, &FlexDevice);
+        let mut cache = Flex::cache(1, 1, shape, Dtype::F32, &FlexDevice);
         let qkv = vec![bad; 8 * width(shape)];
         attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows: 8, position: 0, pages: &[0] }]);
     }
@@ -231,7 +231,7 @@ fn an_unused_cache_takes_no_memory() {
     };
     let before = resident_bytes();
     let shape = AttentionShape { heads: 8, kv_heads: 8, head_dim: 64, window: None };
-    let cache = Flex::cache(32, 256, shape, &FlexDevice);
+    let cache = Flex::cache(32, 256, shape, Dtype::F32, &FlexDevice);
     assert_eq!(Flex::cache_bytes(&cache), 1 << 30);
     // The other tests of this process need some, too.
     assert!(resident_bytes().saturating_sub(before) < 1 << 28);

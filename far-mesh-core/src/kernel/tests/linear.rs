@@ -9,7 +9,7 @@ use super::{
 use crate::kernel::{Format, KernelOps, PackError, Packed, RawMatrix};
 
 fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Result<Packed, PackError> {
-    Flex::pack(RawMatrix { format, n, k, bytes }, &FlexDevice)
+    Flex::pack(RawMatrix { format, n, k, bytes }, Dtype::F32, &FlexDevice)
 }
 
 fn product(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {
@@ -103,7 +103,7 @@ fn rows_come_back_as_ggml_dequantizes_them() {
         let (bytes, elements) = sample(format, n, k, 13);
         let weight = pack(format, n, k, &bytes).unwrap();
         let ids = [20, 0, 16, 15, 20];
-        let got = values(Flex::embed(&weight, &ids, &FlexDevice));
+        let got = values(Flex::embed(&weight, &ids, Dtype::F32, &FlexDevice));
         let want: Vec<f32> = ids.iter().flat_map(|id| elements[*id as usize * k..][..k].to_vec()).collect();
         assert_same_bits(&got, &want, &format!("{format:?}"));
     }
@@ -166,7 +166,7 @@ fn the_greatest_numbers_overflow_nothing() {
                 halves.iter().for_each(|at| block[*at..at + 2].copy_from_slice(&f16::from_f32(0.25).to_le_bytes()));
             }
             let weight = pack(format, n, k, &bytes).unwrap();
-            let elements = values(Flex::embed(&weight, &[0, 1, 2], &FlexDevice));
+            let elements = values(Flex::embed(&weight, &[0, 1, 2], Dtype::F32, &FlexDevice));
             for x in [vec![1.0; k], vec![-1.0; k]] {
                 let got = on_every_path(|| values(Flex::linear(matrix(x.clone(), [1, k]), &weight)));
                 assert_close(&got, &product(&x, &elements, k), 2e-6, &format!("{format:?} of {fill:#x}"));

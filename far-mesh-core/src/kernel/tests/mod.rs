@@ -3,7 +3,7 @@
 mod attention;
 mod linear;
 mod rowwise;
-mod samples;
+pub(super) mod samples;
 
 use burn::tensor::{Tensor, TensorData};
 use burn_flex::{Flex, FlexDevice};
@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{Isa, Pool};
+use crate::activation::Dtype;
 
 /// Numbers in `-1..1`, the same for the same seed.
 fn random(count: usize, seed: u64) -> Vec<f32> {

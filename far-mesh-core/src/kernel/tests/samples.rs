@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::*;
 use crate::kernel::Format;
 
-pub(super) const FORMATS: [Format; 11] = [
+pub(in crate::kernel) const FORMATS: [Format; 11] = [
     Format::F32,
     Format::F16,
     Format::BF16,
@@ -20,7 +20,7 @@ pub(super) const FORMATS: [Format; 11] = [
 ];
 
 /// Random bytes of a matrix (finite scales), and its elements by GGML's formulas.
-pub(super) fn sample(format: Format, n: usize, k: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
+pub(in crate::kernel) fn sample(format: Format, n: usize, k: usize, seed: u64) -> (Vec<u8>, Vec<f32>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (mut bytes, mut elements) = (Vec::new(), Vec::new());
     for _ in 0..n * k / format.block().0 {
