@@ -17,6 +17,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         precision: model::Precision::Packed,
         threads: 2,
         arena_tokens: 16_384,
+        batching: shard::Batching::default(),
         isa: None,
     };
     let shard = tokio::task::spawn_blocking(move || shard::Shard::load(config, &mut |_, _| ())).await??;

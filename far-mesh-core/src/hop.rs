@@ -31,6 +31,16 @@ pub trait Hop: Send + Sync + fmt::Debug {
     /// other nodes are on the way, [`HopError::Declined`] when one of them says so and [`HopError::PeerLost`] when one
     /// does not answer.
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>>;
+
+    /// As [`open`](Hop::open), on behalf of another node: a hop that shares work between sessions may keep those of one
+    /// node apart from those of others.
+    ///
+    /// # Errors
+    /// As [`open`](Hop::open).
+    fn open_for(&self, owner: NodeId, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
+        let _ = owner;
+        self.open(request)
+    }
 }
 
 /// A session at a hop: steps go in with [`submit`](HopSession::submit) and come out of [`next`](HopSession::next) in order.

@@ -67,6 +67,7 @@ impl Coordinator {
             precision: config.precision,
             threads: config.threads,
             arena_tokens: 1,
+            batching: shard::Batching::default(),
             isa: None,
         };
         let loaded = tokio::task::spawn_blocking(move || load(&config.path, shard, progress));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Batching;
 use crate::{
     activation::Dtype,
     id::{ModelHash, Span},
@@ -26,6 +27,8 @@ pub struct Config {
     pub threads: usize,
     /// Positions that all sessions together may hold; rounded up to whole pages. Room is taken as it is used.
     pub arena_tokens: usize,
+    /// How sessions share the device and the cache.
+    pub batching: Batching,
     /// Instruction set to compute with instead of the machine's best: for tests that all give the same bits.
     pub isa: Option<Isa>,
 }
@@ -94,6 +97,14 @@ pub enum LoadError {
         tokens: usize,
         /// The limit.
         most: usize,
+    },
+    /// A forward would have too few rows.
+    #[error("forwards of {tokens} tokens are too small: give at least {least}")]
+    StepTokens {
+        /// What was asked for.
+        tokens: usize,
+        /// The limit.
+        least: usize,
     },
     /// The system gave no thread.
     #[error("cannot start the worker thread: {0}")]

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     device::{Device, Pace, Ticket},
-    queue::{LogitsJob, StepJob},
+    job::{LogitsJob, Piece, Reply, StepJob},
+    prefix::PageKey,
     seat::Seat,
-    worker::{self, Command, Reply},
+    worker::{self, Command},
 };
 use crate::{
     activation::Activation,
@@ -42,18 +43,24 @@ impl Dispatch {
         self.commands.is_closed()
     }
 
-    /// Has a checked step done. A dropped future may or may not have it done.
-    pub(super) async fn step(&self, seat: &Arc<Seat>, step: Step) -> Result<Answer<Done>, HopError> {
+    /// Has a checked step done, which fills the pages of these names. A dropped future may or may not have it done.
+    pub(super) async fn step(
+        &self,
+        seat: &Arc<Seat>,
+        step: Step,
+        keys: Vec<PageKey>,
+    ) -> Result<Answer<Done>, HopError> {
         let (reply, answer) = oneshot::channel();
         let rows = step.input.tokens();
         let ticket = self.device.ticket();
         let at_once = rows == 1 && is_alone(&ticket, &self.device.step).await;
-        let job = StepJob { number: seat.number, seat: Arc::downgrade(seat), step, reply, ticket };
+        let job = StepJob::new(seat, step, keys, reply, ticket);
         if at_once && let Some(turn) = self.device.try_turn() {
-            let replies = turn.with(|engine| worker::steps(&self.device, engine, vec![(Arc::clone(seat), job)]));
-            replies.into_iter().flatten().for_each(Reply::send);
+            let piece = Piece { seat: Arc::clone(seat), job, rows };
+            let ran = turn.with(|engine| worker::steps(&self.device, engine, vec![piece]));
+            ran.into_iter().flat_map(|ran| ran.replies).for_each(Reply::send);
         } else {
-            self.commands.send(Command::Step(job)).await.map_err(|_| HopError::Closed)?;
+            self.commands.send(Command::Step(seat.number, job)).await.map_err(|_| HopError::Closed)?;
         }
         Ok(answer)
     }
@@ -103,7 +110,9 @@ mod tests {
         kernel::{Isa, Pool},
         shard::{
             engine::{Engine, EngineStep},
+            outputs::Outputs,
             pages::Arena,
+            queue::Queue,
             worker::COMMANDS,
         },
     };
@@ -147,7 +156,7 @@ mod tests {
             device.logits.note(Duration::from_micros(10));
             let worked = Arc::clone(&device);
             let worker = thread::spawn(move || {
-                worker::run(&worked, inbox, &AtomicBool::new(false));
+                worker::run(&worked, Queue::new(64), inbox, &AtomicBool::new(false));
                 worked.end();
             });
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -158,12 +167,13 @@ mod tests {
         }
 
         fn seat(&self, number: u64) -> Arc<Seat> {
-            Arc::new(Seat::new(number, 0..1, self.arena.lease(16).unwrap()))
+            let outputs = Arc::new(Mutex::new(Outputs::new(0)));
+            Arc::new(Seat::new(number, 0..1, 16, self.arena.lease(16).unwrap(), outputs))
         }
 
         async fn step(&self, seat: &Arc<Seat>, ids: &[u32]) -> Result<Done, HopError> {
             let step = Step { seq: 0, position: 0, input: Input::Tokens(ids.to_vec()), output: Rows::None };
-            self.dispatch.step(seat, step).await?.await.unwrap_or(Err(HopError::Closed))
+            self.dispatch.step(seat, step, vec![]).await?.await.unwrap_or(Err(HopError::Closed))
         }
 
         async fn logits(&self, value: f32) -> Vec<f32> {
@@ -222,7 +232,7 @@ mod tests {
         let (bench, seat) = Bench::quick();
         let turn = bench.dispatch.device.turn();
         let step = Step { seq: 0, position: 0, input: Input::Tokens(vec![1]), output: Rows::None };
-        let answer = bench.runtime.block_on(bench.dispatch.step(&seat, step)).unwrap();
+        let answer = bench.runtime.block_on(bench.dispatch.step(&seat, step, vec![])).unwrap();
         drop(turn);
         assert!(answer.blocking_recv().unwrap().is_ok());
         assert_eq!(bench.ran(), [(false, 1)]);
@@ -260,7 +270,7 @@ mod tests {
         let Bench { worker, dispatch, runtime, log, .. } = bench;
         worker.join().unwrap();
         let step = Step { seq: 0, position: 0, input: Input::Tokens(vec![1]), output: Rows::None };
-        assert!(matches!(runtime.block_on(dispatch.step(&seat, step)), Err(HopError::Closed)));
+        assert!(matches!(runtime.block_on(dispatch.step(&seat, step, vec![])), Err(HopError::Closed)));
         assert!(log.lock().unwrap().is_empty() && dispatch.is_closed());
     }
 }

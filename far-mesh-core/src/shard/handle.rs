@@ -13,6 +13,7 @@ use burn_flex::{Flex, FlexDevice};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    Batching,
     config::{Config, Info, LoadError},
     device::Device,
     dispatch::Dispatch,
@@ -20,6 +21,7 @@ use super::{
     local_head::LocalHead,
     local_hop::LocalHop,
     pages::Arena,
+    queue::Queue,
     worker::{self, COMMANDS, Command},
 };
 use crate::{
@@ -57,6 +59,10 @@ impl Shard {
         if config.threads == 0 {
             return Err(LoadError::Threads);
         }
+        let (tokens, least) = (config.batching.step_tokens, Batching::LEAST_STEP_TOKENS);
+        if tokens < least {
+            return Err(LoadError::StepTokens { tokens, least });
+        }
         let pool = Pool::new(config.threads);
         let (engine, info) = {
             let _threads = pool.install();
@@ -64,7 +70,7 @@ impl Shard {
         };
         let page_tokens = <Flex as KernelOps>::PAGE_TOKENS;
         let arena = Arena::new((info.arena_tokens / page_tokens) as u32, page_tokens);
-        Self::start(Box::new(engine), info, config.head, arena, config.isa, pool)
+        Self::start(Box::new(engine), info, config.head, arena, config.batching, config.isa, pool)
     }
 
     fn start(
@@ -72,6 +78,7 @@ impl Shard {
         info: Info,
         has_head: bool,
         arena: Arena,
+        batching: Batching,
         isa: Option<Isa>,
         pool: Pool,
     ) -> Result<Self, LoadError> {
@@ -84,15 +91,16 @@ impl Shard {
         let thread = thread::Builder::new()
             .name("far-mesh-shard".into())
             .spawn(move || {
-                worker::run(&device, inbox, &abandoned);
+                worker::run(&device, Queue::new(batching.step_tokens), inbox, &abandoned);
                 // Weights and cache are gone when the end is told.
                 device.end();
                 let _ = ended_sender.send(());
             })
             .map_err(LoadError::Thread)?;
         let info = Arc::new(info);
-        let hop =
-            info.span.map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), dispatch.clone())));
+        let hop = info
+            .span
+            .map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), batching, dispatch.clone())));
         Ok(Self {
             hop,
             head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), dispatch))),

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -12,14 +12,17 @@ use std::{
 use futures::future::BoxFuture;
 
 use super::{
+    Batching, PrefixSharing,
     config::Info,
     dispatch::{Answer, Dispatch},
+    outputs::Outputs,
     pages::{Arena, NoRoom},
+    prefix::{Chain, Root, Sharers},
     seat::Seat,
 };
 use crate::{
     hop::{Account, Done, Hop, HopError, HopSession, Input, OpenSession, Step},
-    id::Span,
+    id::{NodeId, Span},
     limits::{MAX_CHUNK_TOKENS, MAX_STEPS_IN_FLIGHT},
 };
 
@@ -28,6 +31,8 @@ pub struct LocalHop {
     info: Arc<Info>,
     span: Span,
     arena: Arena,
+    sharing: PrefixSharing,
+    outputs: Arc<Mutex<Outputs>>,
     dispatch: Dispatch,
     sessions: AtomicU64,
 }
@@ -39,14 +44,17 @@ struct LocalSession {
     context_tokens: u32,
     dispatch: Dispatch,
     seat: Arc<Seat>,
+    /// Names the pages as they fill; `None` where they are not shared.
+    chain: Option<Chain>,
     next_seq: u64,
     position: u32,
     on_their_way: VecDeque<Answer<Done>>,
 }
 
 impl LocalHop {
-    pub(super) fn new(info: Arc<Info>, span: Span, arena: Arena, dispatch: Dispatch) -> Self {
-        Self { info, span, arena, dispatch, sessions: AtomicU64::new(0) }
+    pub(super) fn new(info: Arc<Info>, span: Span, arena: Arena, batching: Batching, dispatch: Dispatch) -> Self {
+        let outputs = Arc::new(Mutex::new(Outputs::new(batching.output_bytes)));
+        Self { info, span, arena, sharing: batching.prefix_sharing, outputs, dispatch, sessions: AtomicU64::new(0) }
     }
 
     fn check(&self, request: &OpenSession) -> Result<(), HopError> {
@@ -72,7 +80,7 @@ impl LocalHop {
         Ok(())
     }
 
-    fn open_now(&self, request: &OpenSession) -> Result<LocalSession, HopError> {
+    fn open_now(&self, owner: Option<NodeId>, request: &OpenSession) -> Result<LocalSession, HopError> {
         self.check(request)?;
         if self.dispatch.is_closed() {
             return Err(HopError::Closed);
@@ -83,12 +91,21 @@ impl LocalHop {
         let own = |layer: u32| (layer - self.span.start()) as usize;
         let layers = own(request.span.start())..own(request.span.end());
         let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let page_tokens = self.arena.page_tokens();
+        let sharers = match self.sharing {
+            PrefixSharing::Off => None,
+            PrefixSharing::Owner => Some(owner.map_or(Sharers::ThisMachine, Sharers::Node)),
+            PrefixSharing::All => Some(Sharers::All),
+        };
+        let root = sharers.map(|sharers| Root { sharers, span: request.span, dtype: request.dtype });
+        let seat = Seat::new(number, layers, page_tokens, lease, Arc::clone(&self.outputs));
         Ok(LocalSession {
             info: Arc::clone(&self.info),
             span: request.span,
             context_tokens: request.context_tokens,
             dispatch: self.dispatch.clone(),
-            seat: Arc::new(Seat::new(number, layers, lease)),
+            seat: Arc::new(seat),
+            chain: root.map(|root| Chain::new(&root, page_tokens)),
             next_seq: 0,
             position: 0,
             on_their_way: VecDeque::new(),
@@ -106,7 +123,11 @@ impl Hop for LocalHop {
     }
 
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
-        Box::pin(async move { Ok(Box::new(self.open_now(&request)?) as Box<dyn HopSession>) })
+        Box::pin(async move { Ok(Box::new(self.open_now(None, &request)?) as Box<dyn HopSession>) })
+    }
+
+    fn open_for(&self, owner: NodeId, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
+        Box::pin(async move { Ok(Box::new(self.open_now(Some(owner), &request)?) as Box<dyn HopSession>) })
     }
 }
 
@@ -167,7 +188,8 @@ impl HopSession for LocalSession {
             self.check(&step).inspect_err(|_| self.seat.end())?;
             // Within `context_tokens`, so within 32 bits.
             let tokens = step.input.tokens() as u32;
-            let answer = self.dispatch.step(&self.seat, step).await?;
+            let keys = self.chain.as_mut().map_or_else(Vec::new, |chain| chain.extend(&step.input));
+            let answer = self.dispatch.step(&self.seat, step, keys).await?;
             self.next_seq += 1;
             self.position += tokens;
             self.on_their_way.push_back(answer);

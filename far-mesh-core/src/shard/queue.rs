@@ -1,101 +1,91 @@
 //! Who is served next. Pure: no device, no thread.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Weak},
+    collections::{HashSet, VecDeque},
+    ops::Range,
 };
 
-use tokio::sync::oneshot;
-
-use super::{device::Ticket, seat::Seat};
-use crate::{
-    activation::Activation,
-    hop::{Done, HopError, Step},
+use super::{
+    job::{LogitsJob, Piece, Reply, StepJob},
+    line::{Line, Review},
+    prefix::PageKey,
 };
 
-/// Most sessions in one forward, and most rows in one product with the output matrix: beyond it the weights are used
-/// often enough for each time they are read, and a longer batch would only delay the next.
-pub(super) const MAX_BATCH_ROWS: usize = 64;
-
-/// A checked step of a session, which may be gone when its turn comes.
-#[derive(Debug)]
-pub(super) struct StepJob {
-    pub(super) number: u64,
-    pub(super) seat: Weak<Seat>,
-    pub(super) step: Step,
-    pub(super) reply: oneshot::Sender<Result<Done, HopError>>,
-    #[expect(dead_code, reason = "what counts is when it is dropped")]
-    pub(super) ticket: Ticket,
-}
-
-/// Last hidden states somebody wants logits of.
-#[derive(Debug)]
-pub(super) struct LogitsJob {
-    pub(super) hidden: Activation,
-    pub(super) reply: oneshot::Sender<Result<Vec<f32>, HopError>>,
-    #[expect(dead_code, reason = "what counts is when it is dropped")]
-    pub(super) ticket: Ticket,
-}
+/// Most rows in one product with the output matrix: beyond it the weights are used often enough for each time they are
+/// read, and a longer batch would only delay the next.
+pub(super) const MAX_LOGITS_ROWS: usize = 64;
 
 /// What the device does next.
 #[derive(Debug)]
 pub(super) enum Work {
     /// Logits of several activations in one product.
     Logits(Vec<LogitsJob>),
-    /// Steps of different sessions over the same layers in one forward.
-    Steps(Vec<(Arc<Seat>, StepJob)>),
+    /// Rows of different sessions over the same layers in one forward.
+    Steps(Vec<Piece>),
 }
 
-/// Jobs that wait. Logits, steps of one position and longer steps take turns; within each, sessions do.
-#[derive(Debug, Default)]
+/// Jobs that wait. Logits and steps take turns; within each, sessions do.
+#[derive(Debug)]
 pub(super) struct Queue {
     logits: VecDeque<LogitsJob>,
-    /// Steps of each session in order; the session whose turn it is comes first. Invariant: none is without a step.
-    sessions: VecDeque<(u64, VecDeque<StepJob>)>,
-    waiting: usize,
+    steps: Line<StepJob>,
+    step_tokens: usize,
     turn: Turn,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Turn {
-    #[default]
     Logits,
-    OnePosition,
-    Chunk,
+    Steps,
 }
 
 impl Queue {
-    /// Jobs that wait, those of ended sessions included until their turn.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+    /// A queue whose forwards have at most `step_tokens` rows.
+    pub(super) fn new(step_tokens: usize) -> Self {
+        Self { logits: VecDeque::new(), steps: Line::default(), step_tokens, turn: Turn::Logits }
     }
 
-    pub(super) fn push_step(&mut self, job: StepJob) {
-        self.waiting += 1;
-        match self.sessions.iter_mut().find(|(number, _)| *number == job.number) {
-            Some((_, jobs)) => jobs.push_back(job),
-            None => self.sessions.push_back((job.number, VecDeque::from([job]))),
-        }
+    /// Jobs that wait, those of ended sessions included until their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.logits.len() + self.steps.waiting()
+    }
+
+    pub(super) fn push_step(&mut self, session: u64, job: StepJob) {
+        self.steps.push(session, job);
+    }
+
+    /// Puts a step back that was computed in part.
+    pub(super) fn put_back(&mut self, session: u64, job: StepJob) {
+        self.steps.put_back(session, job);
     }
 
     pub(super) fn push_logits(&mut self, job: LogitsJob) {
-        self.waiting += 1;
         self.logits.push_back(job);
     }
 
-    /// Takes the work whose turn it is. Steps of ended sessions are dropped on the way.
+    /// Passes over what is in shared pages; the steps that need nothing more. Steps of ended sessions are dropped.
+    pub(super) fn skip(&mut self) -> Vec<Reply> {
+        let mut done = vec![];
+        self.steps.review(|mut job| {
+            let Some(seat) = job.seat() else { return Review::Gone };
+            job.skip(&seat);
+            if job.is_done() {
+                done.push(job.finish());
+                return Review::Done;
+            }
+            Review::Keep(job)
+        });
+        done
+    }
+
+    /// Takes the work whose turn it is.
     pub(super) fn next(&mut self) -> Option<Work> {
-        for _ in 0..3 {
-            let work = match self.turn {
-                Turn::Logits => self.take_logits(),
-                Turn::OnePosition => self.take_steps(MAX_BATCH_ROWS, |rows| rows == 1),
-                Turn::Chunk => self.take_steps(1, |rows| rows > 1),
+        for _ in 0..2 {
+            let (work, turn) = match self.turn {
+                Turn::Logits => (self.take_logits(), Turn::Steps),
+                Turn::Steps => (self.take_steps(), Turn::Logits),
             };
-            self.turn = match self.turn {
-                Turn::Logits => Turn::OnePosition,
-                Turn::OnePosition => Turn::Chunk,
-                Turn::Chunk => Turn::Logits,
-            };
+            self.turn = turn;
             if work.is_some() {
                 return work;
             }
@@ -107,37 +97,39 @@ impl Queue {
     fn take_logits(&mut self) -> Option<Work> {
         let mut batch = vec![self.logits.pop_front()?];
         let mut rows = batch[0].hidden.tokens();
-        while let Some(job) = self.logits.pop_front_if(|job| rows + job.hidden.tokens() <= MAX_BATCH_ROWS) {
+        while let Some(job) = self.logits.pop_front_if(|job| rows + job.hidden.tokens() <= MAX_LOGITS_ROWS) {
             rows += job.hidden.tokens();
             batch.push(job);
         }
-        self.waiting -= batch.len();
         Some(Work::Logits(batch))
     }
 
-    /// The first step of each of at most `most` sessions in turn, where its rows are `wanted` and its layers are those
-    /// of the first; who is served goes to the end of the line.
-    fn take_steps(&mut self, most: usize, wanted: impl Fn(usize) -> bool) -> Option<Work> {
-        let mut batch: Vec<(Arc<Seat>, StepJob)> = Vec::new();
-        let mut served = Vec::new();
-        for (number, mut jobs) in std::mem::take(&mut self.sessions) {
-            let seat = jobs.front().and_then(|job| job.seat.upgrade()).filter(|seat| !seat.has_ended());
-            let Some(seat) = seat else {
-                self.waiting -= jobs.len();
-                continue;
-            };
-            let same_layers = batch.first().is_none_or(|(first, _)| first.layers == seat.layers);
-            let free = batch.len() < most && same_layers;
-            match jobs.pop_front_if(|job| free && wanted(job.step.input.tokens())) {
-                Some(job) => {
-                    batch.push((seat, job));
-                    served.extend((!jobs.is_empty()).then_some((number, jobs)));
-                }
-                None => self.sessions.push_back((number, jobs)),
+    /// Rows over the layers of the first who is asked. Of sessions with the same prompt one computes a page and the
+    /// others wait for it: it takes them no longer.
+    fn take_steps(&mut self) -> Option<Work> {
+        let mut layers: Option<Range<usize>> = None;
+        let mut computed: HashSet<PageKey> = HashSet::new();
+        let taken = self.steps.take(self.step_tokens, |job| {
+            let Some(seat) = job.seat() else { return false };
+            if layers.as_ref().is_some_and(|layers| *layers != seat.layers) {
+                return false;
             }
-        }
-        self.waiting -= batch.len();
-        self.sessions.extend(served);
-        (!batch.is_empty()).then_some(Work::Steps(batch))
+            if let Some(key) = job.could_skip(&seat)
+                && !computed.insert(key)
+            {
+                return false;
+            }
+            layers.get_or_insert_with(|| seat.layers.clone());
+            true
+        });
+        let pieces: Vec<Piece> = taken
+            .into_iter()
+            .filter_map(|(job, rows)| {
+                // Gone since it was asked, it is dropped here, which closes it.
+                let seat = job.seat()?;
+                Some(Piece { seat, job, rows })
+            })
+            .collect();
+        (!pieces.is_empty()).then_some(Work::Steps(pieces))
     }
 }

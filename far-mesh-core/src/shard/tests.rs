@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     device::Device,
     engine::{Engine, EngineStep},
+    job::{LogitsJob, StepJob},
+    outputs::Outputs,
     pages::Arena,
-    queue::{LogitsJob, StepJob},
+    queue::Queue,
     seat::Seat,
     worker::{self, Command},
 };
@@ -77,20 +79,20 @@ impl Bench {
         let engine = Recorder { entered: enter, gate: gated, log: Arc::clone(&log) };
         let device = Device::new(Box::new(engine), Pool::new(1), Isa::best());
         let worked = Arc::clone(&device);
-        let thread = std::thread::spawn(move || worker::run(&worked, inbox, &AtomicBool::new(false)));
+        let thread = std::thread::spawn(move || worker::run(&worked, Queue::new(32), inbox, &AtomicBool::new(false)));
         Self { commands, device, gate, entered, log, arena: Arena::new(32, 16), thread: Some(thread) }
     }
 
     fn seat(&self, number: u64, layers: Range<usize>) -> Arc<Seat> {
-        Arc::new(Seat::new(number, layers, self.arena.lease(16).unwrap()))
+        let outputs = Arc::new(Mutex::new(Outputs::new(0)));
+        Arc::new(Seat::new(number, layers, 16, self.arena.lease(16).unwrap(), outputs))
     }
 
     fn step(&self, seat: &Arc<Seat>, ids: &[u32]) -> Reply {
         let (reply, result) = oneshot::channel();
         let step = Step { seq: 0, position: 0, input: Input::Tokens(ids.to_vec()), output: Rows::None };
-        let job =
-            StepJob { number: seat.number, seat: Arc::downgrade(seat), step, reply, ticket: self.device.ticket() };
-        self.commands.blocking_send(Command::Step(job)).unwrap();
+        let job = StepJob::new(seat, step, vec![], reply, self.device.ticket());
+        self.commands.blocking_send(Command::Step(seat.number, job)).unwrap();
         result
     }
 
@@ -122,7 +124,7 @@ impl Bench {
 }
 
 #[test]
-fn decoding_sessions_share_a_forward_and_wait_for_one_chunk_at_most() {
+fn decoding_sessions_and_prompts_share_a_forward() {
     let bench = Bench::new();
     let _held = bench.hold();
     let seats: Vec<_> = (1..=4).map(|number| bench.seat(number, 0..2)).collect();
@@ -137,11 +139,40 @@ fn decoding_sessions_share_a_forward_and_wait_for_one_chunk_at_most() {
     let logits = [bench.logits(0.5), bench.logits(0.25)];
     let log = bench.run();
     let order: Vec<&[u32]> = log.iter().map(Vec::as_slice).collect();
-    let expected: [&[u32]; 7] = [&[11, 11], &[1002], &[31, 41], &[21, 21], &[32, 42], &[12, 12], &[13, 13]];
+    let expected: [&[u32]; 4] = [&[1002], &[11, 11, 21, 21, 31, 41], &[12, 12, 32, 42], &[13, 13]];
     assert_eq!(order, expected);
     assert!(replies.into_iter().all(|reply| reply.blocking_recv().unwrap().is_ok()));
     let logits = logits.map(|reply| reply.blocking_recv().unwrap().unwrap());
     assert_eq!(logits, [[0.5], [0.25]], "each gets its own rows");
+}
+
+#[test]
+fn who_decodes_waits_for_no_more_of_a_long_step_than_a_forward_holds() {
+    let bench = Bench::new();
+    let _held = bench.hold();
+    let (long, quick) = (bench.seat(1, 0..1), bench.seat(2, 0..1));
+    let ids: Vec<u32> = (100..180).collect();
+    let replies = [bench.step(&long, &ids), bench.step(&quick, &[1]), bench.step(&quick, &[2])];
+    let log = bench.run();
+    let expected = [[&ids[..31], &[1]].concat(), [&ids[31..62], &[2]].concat(), ids[62..].to_vec()];
+    assert_eq!(log, expected);
+    assert!(replies.into_iter().all(|reply| reply.blocking_recv().unwrap().is_ok()));
+    assert_eq!((long.account().0, quick.account().0), (80, 2));
+}
+
+#[test]
+fn a_session_that_ends_within_a_step_is_not_computed_to_its_end() {
+    let bench = Bench::new();
+    let _held = bench.hold();
+    let (sick, well) = (bench.seat(1, 0..1), bench.seat(2, 0..1));
+    let mut ids = vec![5; 90];
+    ids[40] = POISON;
+    let replies = [bench.step(&sick, &ids), bench.step(&well, &[6; 40]), bench.step(&sick, &[8])];
+    let log = bench.run();
+    assert_eq!(log.iter().map(Vec::len).collect::<Vec<_>>(), [32, 32, 32, 8], "{log:?}");
+    assert!(!log.iter().flatten().any(|id| *id == 8));
+    let [poisoned, well, after] = replies.map(|reply| reply.blocking_recv());
+    assert!(matches!(poisoned, Ok(Err(HopError::Device { .. }))) && well.unwrap().is_ok() && after.is_err());
 }
 
 #[test]

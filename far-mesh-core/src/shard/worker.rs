@@ -10,22 +10,19 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{
     device::Device,
     engine::{Engine, EngineStep},
-    queue::{LogitsJob, Queue, StepJob, Work},
-    seat::Seat,
+    job::{LogitsJob, Piece, Reply, StepJob},
+    queue::{Queue, Work},
 };
-use crate::hop::{Done, HopError};
+use crate::hop::{HopError, Input};
 
 /// Commands on their way to the worker. Senders wait when it is full.
 pub(super) const COMMANDS: usize = 64;
@@ -36,23 +33,16 @@ const MAX_WAITING: usize = 1024;
 /// What the worker is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Step(StepJob),
+    /// With the number of its session.
+    Step(u64, StepJob),
     Logits(LogitsJob),
     /// Finish what was queued before, then end.
     Stop,
 }
 
-/// A result and who waits for it.
-#[derive(Debug)]
-pub(super) enum Reply {
-    Step(oneshot::Sender<Result<Done, HopError>>, Result<Done, HopError>),
-    Logits(oneshot::Sender<Result<Vec<f32>, HopError>>, Result<Vec<f32>, HopError>),
-}
-
 /// Serves commands until [`Command::Stop`] or until all senders are gone; with `abandon` set it ends after the forward
 /// that is running.
-pub(super) fn run(device: &Device, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
-    let mut queue = Queue::default();
+pub(super) fn run(device: &Device, mut queue: Queue, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
     let mut stopping = false;
     while !abandon.load(Ordering::Acquire) {
         if !stopping && queue.waiting() == 0 {
@@ -66,9 +56,17 @@ pub(super) fn run(device: &Device, mut commands: mpsc::Receiver<Command>, abando
                     Err(_) => break,
                 }
             }
+            let done = queue.skip();
+            if !done.is_empty() {
+                return Some(done);
+            }
             match queue.next()? {
                 Work::Logits(jobs) => Some(logits(device, engine, jobs)),
-                Work::Steps(jobs) => Some(steps(device, engine, jobs)),
+                Work::Steps(pieces) => {
+                    let Ran { replies, rest } = steps(device, engine, pieces);
+                    rest.into_iter().for_each(|(session, job)| queue.put_back(session, job));
+                    Some(replies)
+                }
             }
         });
         // The turn is over: who gets an answer finds the device free.
@@ -83,51 +81,73 @@ pub(super) fn run(device: &Device, mut commands: mpsc::Receiver<Command>, abando
 /// Queues a command; true when the worker is to stop.
 fn admit(queue: &mut Queue, command: Option<Command>) -> bool {
     match command {
-        Some(Command::Step(job)) => queue.push_step(job),
+        Some(Command::Step(session, job)) => queue.push_step(session, job),
         Some(Command::Logits(job)) => queue.push_logits(job),
         Some(Command::Stop) | None => return true,
     }
     false
 }
 
-/// Runs steps in one forward. If that fails each is tried alone, so that one session cannot fail another.
-pub(super) fn steps(device: &Device, engine: &mut dyn Engine, jobs: Vec<(Arc<Seat>, StepJob)>) -> Vec<Reply> {
-    let Some(layers) = jobs.first().map(|(seat, _)| seat.layers.clone()) else { return vec![] };
-    let batch: Vec<EngineStep<'_>> = jobs
-        .iter()
-        .map(|(seat, job)| EngineStep {
-            position: job.step.position as usize,
-            pages: seat.lease.pages(),
-            input: &job.step.input,
-            output: job.step.output,
-        })
-        .collect();
-    let rows: usize = batch.iter().map(|step| step.input.tokens()).sum();
+/// What came of a forward.
+#[derive(Debug, Default)]
+pub(super) struct Ran {
+    /// Steps that are over.
+    pub(super) replies: Vec<Reply>,
+    /// Steps of which there is more to compute, with the numbers of their sessions.
+    pub(super) rest: Vec<(u64, StepJob)>,
+}
+
+/// Runs pieces of different sessions in one forward. If that fails each is tried alone, so that one session cannot fail
+/// another.
+pub(super) fn steps(device: &Device, engine: &mut dyn Engine, pieces: Vec<Piece>) -> Ran {
+    let Some(layers) = pieces.first().map(|piece| piece.seat.layers.clone()) else { return Ran::default() };
+    let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
     let started = Instant::now();
-    let outcome = guarded(|| engine.forward(layers, &batch));
-    let compute = started.elapsed();
-    drop(batch);
-    match outcome {
-        Err(_) if jobs.len() > 1 => jobs.into_iter().flat_map(|job| steps(device, engine, vec![job])).collect(),
-        Err(error) => jobs
-            .into_iter()
-            .map(|(seat, job)| {
-                seat.end();
-                Reply::Step(job.reply, Err(error.clone()))
+    let outcome = {
+        let parts: Vec<Option<Input>> = pieces.iter().map(Piece::part).collect();
+        let leases: Vec<_> = pieces.iter().map(|piece| piece.seat.lease()).collect();
+        let batch: Vec<EngineStep<'_>> = pieces
+            .iter()
+            .zip(&parts)
+            .zip(&leases)
+            .map(|((piece, part), lease)| EngineStep {
+                position: piece.position(),
+                pages: lease.pages(),
+                input: part.as_ref().unwrap_or(piece.whole()),
+                output: piece.output(),
             })
-            .collect(),
+            .collect();
+        guarded(|| engine.forward(layers, &batch))
+    };
+    let compute = started.elapsed();
+    let mut ran = Ran::default();
+    match outcome {
+        Err(_) if pieces.len() > 1 => {
+            for piece in pieces {
+                let Ran { replies, rest } = steps(device, engine, vec![piece]);
+                ran.replies.extend(replies);
+                ran.rest.extend(rest);
+            }
+        }
+        Err(error) => {
+            ran.replies.extend(pieces.into_iter().map(|Piece { seat, job, .. }| job.fail(&seat, error.clone())));
+        }
         Ok(outputs) => {
             if rows == 1 {
                 device.step.note(compute);
             }
-            let done = jobs.into_iter().zip(outputs).map(|((seat, job), output)| {
-                let tokens = job.step.input.tokens();
-                seat.book(tokens, compute.mul_f64(tokens as f64 / rows as f64));
-                Reply::Step(job.reply, Ok(Done { seq: job.step.seq, output }))
-            });
-            done.collect()
+            for (piece, output) in pieces.into_iter().zip(outputs) {
+                let share = compute.mul_f64(piece.rows as f64 / rows as f64);
+                let (seat, job) = piece.advance(output, share);
+                if job.is_done() {
+                    ran.replies.push(job.finish());
+                } else {
+                    ran.rest.push((seat.number, job));
+                }
+            }
         }
     }
+    ran
 }
 
 /// Computes logits in one product, or each alone if that fails.
@@ -152,16 +172,6 @@ pub(super) fn logits(device: &Device, engine: &mut dyn Engine, jobs: Vec<LogitsJ
             own.collect()
         }
         outcome => jobs.into_iter().next().map(|job| Reply::Logits(job.reply, outcome)).into_iter().collect(),
-    }
-}
-
-impl Reply {
-    /// Answers; nobody may be waiting any more.
-    pub(super) fn send(self) {
-        match self {
-            Self::Step(to, result) => drop(to.send(result)),
-            Self::Logits(to, result) => drop(to.send(result)),
-        }
     }
 }
 

@@ -85,6 +85,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         precision: config.precision.into(),
         threads,
         arena_tokens,
+        batching: shard::Batching::default(),
         isa: None,
     };
     let shard = load(shard, &format!("loading layers {span}")).await?;

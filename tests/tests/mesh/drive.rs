@@ -7,7 +7,7 @@ use far_mesh_core::{
     hop::{Head, Hop, HopSession, Input, OpenSession, Rows, Step},
     id::SessionId,
     model::Precision,
-    shard::{Config, Shard},
+    shard::{Batching, Config, Shard},
 };
 
 use crate::{
@@ -42,6 +42,7 @@ pub(crate) fn load(layers: Option<&str>, head: bool) -> Shard {
         precision: Precision::Packed,
         threads: 2,
         arena_tokens: 32_768,
+        batching: Batching::default(),
         isa: None,
     };
     Shard::load(config, &mut |_, _| ()).unwrap()

@@ -161,7 +161,7 @@ async fn begin(
         context_tokens: open.context_tokens,
     };
     let room = async {
-        let session = shared.hop.open(request).await.map_err(Fault::from)?;
+        let session = shared.hop.open_for(coordinator, request).await.map_err(Fault::from)?;
         // Nobody listens at the first hop of a route.
         let _ = has_room.send(());
         Ok(session)

@@ -144,6 +144,7 @@ impl Alone {
             precision: config.precision.into(),
             threads: config.threads.get().get(),
             arena_tokens: ARENA_TOKENS.max(sessions * SESSION_TOKENS),
+            batching: shard::Batching::default(),
             isa: None,
         };
         let shard = load(shard, "loading all layers").await?;
