@@ -12,7 +12,7 @@ use far_mesh_core::{
     id::{ModelHash, SessionId},
     kernel::{Format, Isa},
     limits::MAX_STEPS_IN_FLIGHT,
-    model::{Precision, gguf, testing::TinyLlama},
+    model::{Precision, Source, testing::TinyLlama},
     shard::{Config, LoadError, Shard, plan_span},
 };
 use rand::{Rng, SeedableRng};
@@ -286,13 +286,13 @@ fn what_cannot_be_loaded_is_said() {
     assert!(error.contains("2..7") && error.contains("0..6"), "{error}");
     let missing = dir.path().join("absent.gguf");
     assert!(fails(Config { model: missing, ..good }).to_string().contains("absent.gguf"));
-    assert!(fails(Config { model: dir.path().into(), ..good }).to_string().contains("not a regular file"));
+    assert!(fails(Config { model: dir.path().into(), ..good }).to_string().contains("no config.json"));
 }
 
 #[test]
 fn auto_takes_the_widest_span_that_fits() {
     let (_dir, config) = tiny(&TinyLlama::default());
-    let file = gguf::File::open(Path::new(&config.model)).unwrap();
+    let file = Source::open(Path::new(&config.model)).unwrap();
     let shard = load(Config { span: Some(span(0, 3)), head: false, arena_tokens: 512, ..config });
     let three = (shard.info().packed_bytes + shard.info().arena_bytes) as u64;
     assert_eq!(plan_span(&file, three + 4096, 512).unwrap(), span(0, 3));

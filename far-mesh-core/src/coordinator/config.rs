@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     id::ModelHash,
-    model::{ConfigError, Precision, gguf::GgufError},
+    model::{ConfigError, Precision, SourceError},
     session::GenerateError,
     shard::LoadError,
     token::{EncodeError, TemplateError, VocabularyError},
@@ -15,7 +15,7 @@ use crate::{
 pub struct Config {
     /// Name that callers use.
     pub name: String,
-    /// The model file; tokenizer, template, final norm and output matrix are read from it.
+    /// The model, a GGUF file or a folder; tokenizer, template, final norm and output matrix are read from it.
     pub path: PathBuf,
     /// Its hash, from [`crate::model::model_hash`].
     pub hash: ModelHash,
@@ -31,7 +31,7 @@ pub struct Config {
 pub enum StartError {
     /// The file is unreadable or damaged.
     #[error("cannot read the model")]
-    File(#[from] GgufError),
+    File(#[from] SourceError),
     /// The model cannot be served.
     #[error("cannot serve the model")]
     Model(#[from] ConfigError),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     hop::{Hop, HopError},
     id::Span,
-    model::{ModelConfig, gguf},
+    model::{ModelConfig, Source},
     peer::{Advert, Node, RemoteHop},
     session::{DEFAULT_CHUNK_TOKENS, GenerateError, Generator, GeneratorConfig, Request},
     shard::{self, LocalHead, Shard},
@@ -206,10 +206,10 @@ impl std::fmt::Debug for Coordinator {
 }
 
 fn load(path: &Path, shard: shard::Config, mut progress: impl FnMut(u64, u64)) -> Result<Loaded, StartError> {
-    let file = gguf::File::open(path)?;
-    let config = ModelConfig::from_gguf(&file)?;
-    let tokenizer = Tokenizer::from_gguf(file.metadata())?;
-    let template = match ChatTemplate::from_gguf(file.metadata(), &tokenizer) {
+    let source = Source::open(path)?;
+    let config = ModelConfig::read(&source)?;
+    let tokenizer = Tokenizer::of(&source)?;
+    let template = match ChatTemplate::of(&source, &tokenizer) {
         Ok(template) => Some(template),
         Err(TemplateError::Missing) => None,
         Err(error) => return Err(StartError::Template(error)),

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::{attention::Attention, mlp::Mlp, norm::RmsNorm};
+use super::{attention::Attention, mlp::FeedForward, norm::RmsNorm};
 use crate::kernel::{FarBackend, Sequence};
 
 /// A decoder layer of the Llama family (Touvron et al. 2023).
@@ -11,7 +11,7 @@ pub(super) struct Block<B: FarBackend> {
     pub(super) attention_norm: RmsNorm<B>,
     pub(super) attention: Attention<B>,
     pub(super) mlp_norm: RmsNorm<B>,
-    pub(super) mlp: Mlp<B>,
+    pub(super) mlp: FeedForward<B>,
 }
 
 impl<B: FarBackend> Block<B> {

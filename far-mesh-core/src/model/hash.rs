@@ -1,4 +1,4 @@
-//! A model's identity: the SHA-256 of its file, remembered so that a second start need not read the file again.
+//! A model's identity: the SHA-256 of its file or files, remembered so that a second start need not read them again.
 
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::safetensors::{Checkpoint, SafetensorsError};
 use crate::id::ModelHash;
 
 /// Bytes hashed between two reports of progress.
@@ -30,16 +31,56 @@ pub enum HashError {
     /// Somebody writes to the file: its hash would be neither the old nor the new one's.
     #[error("{} changed while it was read; wait until its download has finished", .0.display())]
     Changed(PathBuf),
+    /// A folder's index of tensors does not say what its files are.
+    #[error(transparent)]
+    Files(#[from] SafetensorsError),
 }
 
-/// SHA-256 of a model file.
+/// Files of a folder beside its tensors that decide what is computed, and what tokens mean.
+const SETTINGS: [&str; 5] =
+    ["chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+
+/// The files a model is made of: a GGUF file itself, or of a folder its settings and safetensors files.
 ///
-/// The result is kept in `cache_dir` under the file's path, size and time of change; a cache that cannot be read or
+/// # Errors
+/// [`HashError::Files`] when a folder's index is damaged.
+pub fn model_files(path: &Path) -> Result<Vec<PathBuf>, HashError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut files: Vec<PathBuf> = SETTINGS.iter().map(|name| path.join(name)).filter(|file| file.exists()).collect();
+    files.extend(Checkpoint::files_in(path)?);
+    Ok(files)
+}
+
+/// SHA-256 of a model: of a GGUF file its bytes, of a folder the names and hashes of [`model_files`].
+///
+/// Hashes of files are kept in `cache_dir` under the file's path, size and time of change; a cache that cannot be read or
 /// written costs time, nothing else. `progress` hears bytes done and bytes in all.
 ///
 /// # Errors
-/// [`HashError`] when the file cannot be read or changes meanwhile.
+/// [`HashError`] when a file cannot be read or changes meanwhile.
 pub fn model_hash(path: &Path, cache_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ModelHash, HashError> {
+    if !path.is_dir() {
+        return file_hash(path, cache_dir, progress);
+    }
+    let files = model_files(path)?;
+    let size = |file: &PathBuf| fs::metadata(file).map_or(0, |facts| facts.len());
+    let all = files.iter().map(size).fold(0, u64::saturating_add);
+    let (mut digest, mut before) = (Sha256::new(), 0);
+    digest.update(b"far-mesh model folder 1\0");
+    for file in &files {
+        let hash = file_hash(file, cache_dir, &mut |done, _| progress(before + done, all))?;
+        digest.update(file.file_name().unwrap_or_default().as_encoded_bytes());
+        digest.update([0]);
+        digest.update(hash.0);
+        before += size(file);
+        progress(before, all);
+    }
+    Ok(ModelHash(digest.finalize().into()))
+}
+
+fn file_hash(path: &Path, cache_dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<ModelHash, HashError> {
     let failed = |source| HashError::Io { path: path.to_path_buf(), source };
     let path_in_full = fs::canonicalize(path).map_err(failed)?;
     let before = Stamp::of(&path_in_full).map_err(failed)?;
@@ -144,5 +185,33 @@ mod tests {
         assert_eq!(model_hash(&file, &cache, &mut |_, _| {}).unwrap(), hash);
         let missing = dir.path().join("absent.gguf");
         assert!(model_hash(&missing, &cache, &mut |_, _| {}).unwrap_err().to_string().contains("absent.gguf"));
+    }
+
+    #[test]
+    fn a_folder_is_its_settings_and_tensors_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (model, cache) = (dir.path().join("model"), dir.path().join("cache"));
+        fs::create_dir(&model).unwrap();
+        let put = |name: &str, text: &str| fs::write(model.join(name), text).unwrap();
+        put("config.json", "{}");
+        put("model.safetensors", "abc");
+        let mut heard = vec![];
+        let mut hash = || model_hash(&model, &cache, &mut |done, all| heard.push((done, all))).unwrap();
+        let first = hash();
+        put("README.md", "words");
+        assert_eq!(hash(), first);
+        for (name, text) in [("config.json", "{ }"), ("tokenizer.json", "{}"), ("model.safetensors", "abcd")] {
+            let before = hash();
+            put(name, text);
+            assert_ne!(hash(), before, "{name}");
+        }
+        assert_eq!((heard.first(), heard.last()), (Some(&(2, 5)), Some(&(9, 9))));
+
+        put("model.safetensors.index.json", r#"{"weight_map": {"a": "../x.safetensors"}}"#);
+        let outside = model_hash(&model, &cache, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(outside.contains("../x.safetensors"), "{outside}");
+        put("model.safetensors.index.json", r#"{"weight_map": {"a": "gone.safetensors"}}"#);
+        let gone = model_hash(&model, &cache, &mut |_, _| {}).unwrap_err().to_string();
+        assert!(gone.contains("gone.safetensors"), "{gone}");
     }
 }

@@ -3,34 +3,27 @@
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{
-    ModelConfig, SpanModel,
+    ModelConfig, Precision, Quantize, SourceError, SpanModel,
     attention::{Attention, HeadNorms},
     block::Block,
     config::{ConfigError, RopeScaling},
     dequantize::dequantize,
-    gguf::{self, GgufError, TensorInfo},
+    experts::Experts,
     head::Head,
     linear::Linear,
-    mlp::Mlp,
+    mlp::{FeedForward, Mlp},
+    moe::Moe,
     norm::RmsNorm,
+    quantize::{Unquantizable, quantize},
     rope,
-    tensors::ROPE_FACTORS,
+    source::{Source, Tensor as Stored},
+    tensors::{EMBEDDING, OUTPUT, ROPE_FACTORS},
 };
 use crate::{
     activation::Dtype,
     id::Span,
     kernel::{FarBackend, Format, PackError, RawMatrix, RopeTable},
 };
-
-/// What the weights become on the device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// They stay in the file's encoding; activations are rounded to int8 in blocks of 32 for each product.
-    #[default]
-    Packed,
-    /// Dense f32: slow and large, for checking.
-    Exact,
-}
 
 /// Why a model cannot be brought to a device.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +34,7 @@ pub enum ModelError {
     Config(#[from] ConfigError),
     /// A tensor is missing, unreadable or of an encoding we do not serve.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Source(#[from] SourceError),
     /// The kernel cannot take a tensor.
     #[error("tensor {tensor:?}: {source}")]
     Pack {
@@ -50,6 +43,16 @@ pub enum ModelError {
         /// What does not fit.
         #[source]
         source: PackError,
+    },
+    /// A value that quantization cannot keep.
+    #[error("tensor {tensor:?} has the value {value}, which {kind} cannot hold: load it without --quantize", kind = kind.name())]
+    Unquantizable {
+        /// The tensor, or the first of those that are stacked.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// What it was to be quantized to.
+        kind: Quantize,
     },
     /// The span is not of this model.
     #[error("span {span} passes the model's {layers} layers: choose one within 0..{layers}")]
@@ -63,7 +66,7 @@ pub enum ModelError {
 
 /// Loads parts of a model; a matrix that two parts share is loaded once.
 pub struct Loader<'a, B: FarBackend> {
-    file: &'a gguf::File,
+    source: &'a Source,
     config: &'a ModelConfig,
     precision: Precision,
     dtype: Dtype,
@@ -76,16 +79,16 @@ pub struct Loader<'a, B: FarBackend> {
 }
 
 impl<'a, B: FarBackend> Loader<'a, B> {
-    /// A loader that reports the file's bytes read so far to `progress`.
+    /// A loader that reports the bytes of tensors read so far to `progress`.
     pub fn new(
-        file: &'a gguf::File,
+        source: &'a Source,
         config: &'a ModelConfig,
         precision: Precision,
         device: B::Device,
         progress: &'a mut dyn FnMut(u64),
     ) -> Self {
         let dtype = B::activation_dtype(precision == Precision::Exact, &device);
-        Self { file, config, precision, dtype, device, embedding: None, device_bytes: 0, raw: Vec::new(), progress }
+        Self { source, config, precision, dtype, device, embedding: None, device_bytes: 0, raw: Vec::new(), progress }
     }
 
     /// The layers of `span`, with the embedding where it starts at 0. `positions` bounds the rotary table.
@@ -103,15 +106,18 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         Ok(SpanModel { span, embedding, blocks, rope, dtype: self.dtype, device: self.device.clone() })
     }
 
-    /// The final norm and the output matrix, which is the embedding where the file has none of its own.
+    /// The final norm and the output matrix, which is the embedding where the model ties them.
     ///
     /// # Errors
     /// [`ModelError`].
     pub fn head(&mut self) -> Result<Head<B>, ModelError> {
         let norm = self.norm("output_norm.weight")?;
         let output = match self.config.tied_head {
-            true => self.embedding()?,
-            false => self.matrix("output.weight")?,
+            true => {
+                self.compare_tied()?;
+                self.embedding()?
+            }
+            false => self.matrix(OUTPUT)?,
         };
         Ok(Head { norm, output: Linear::new(output, vec![]) })
     }
@@ -119,6 +125,22 @@ impl<'a, B: FarBackend> Loader<'a, B> {
     /// What the activations are made of.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// Some checkpoints hold a tied matrix twice. Which of two that differ is meant would be a guess.
+    fn compare_tied(&mut self) -> Result<(), ModelError> {
+        let Some(output) = self.source.find(OUTPUT) else { return Ok(()) };
+        let (mut one, mut other) = (vec![], vec![]);
+        self.source.read(&self.source.tensor(EMBEDDING)?, &mut one)?;
+        self.source.read(&output, &mut other)?;
+        match one == other {
+            true => Ok(()),
+            false => Err(ConfigError::NotApplied(format!(
+                "a tensor {:?} that differs from the embedding it is said to be",
+                output.name
+            ))
+            .into()),
+        }
     }
 
     /// Bytes of weights brought to the device so far; what parts share counts once.
@@ -129,7 +151,7 @@ impl<'a, B: FarBackend> Loader<'a, B> {
     fn block(&mut self, layer: u32) -> Result<Block<B>, ModelError> {
         let (config, architecture) = (self.config, self.config.architecture);
         let name = |part| ModelConfig::block_tensor(layer, part);
-        let rotary = architecture.rotary_rows;
+        let rotary = architecture.rotary_rows && matches!(self.source, Source::Gguf(_));
         let bias = match architecture.qkv_bias {
             true => Some(self.bias(&[
                 (name("attn_q.bias"), rotary),
@@ -155,11 +177,35 @@ impl<'a, B: FarBackend> Loader<'a, B> {
                 output: self.stack(&[(name("attn_output.weight"), false)])?,
             },
             mlp_norm: self.norm(&name("ffn_norm.weight"))?,
-            mlp: Mlp {
-                gate_up: self.stack(&[(name("ffn_gate.weight"), false), (name("ffn_up.weight"), false)])?,
-                down: self.stack(&[(name("ffn_down.weight"), false)])?,
+            mlp: match config.experts_in(layer) {
+                Some(experts) => FeedForward::Experts(self.experts(layer, experts)?),
+                None => FeedForward::Dense(Mlp {
+                    gate_up: self.stack(&[(name("ffn_gate.weight"), false), (name("ffn_up.weight"), false)])?,
+                    down: self.stack(&[(name("ffn_down.weight"), false)])?,
+                }),
             },
         })
+    }
+
+    /// The experts of a layer, one packed matrix for each and its part, and their router in f32.
+    fn experts(&mut self, layer: u32, experts: &Experts) -> Result<Moe<B>, ModelError> {
+        let source = self.source;
+        let tensor = |part| source.tensor(&ModelConfig::block_tensor(layer, part));
+        let (gates, ups) = (tensor("ffn_gate_exps.weight")?, tensor("ffn_up_exps.weight")?);
+        let downs = tensor("ffn_down_exps.weight")?;
+        let of = |all: &Stored<'a>, number| {
+            let missing = || ConfigError::NotApplied(format!("no expert {number} in a tensor {:?}", all.name));
+            all.expert(number).ok_or_else(missing)
+        };
+        let mut layers = Vec::with_capacity(experts.count);
+        for number in 0..experts.count {
+            layers.push(Mlp {
+                gate_up: self.stack_tensors(&[(of(&gates, number)?, false), (of(&ups, number)?, false)])?,
+                down: self.stack_tensors(&[(of(&downs, number)?, false)])?,
+            });
+        }
+        let router = self.exact(&ModelConfig::block_tensor(layer, "ffn_gate_inp.weight"))?;
+        Ok(Moe { router, experts: layers, used: experts.used, normalized: experts.normalized })
     }
 
     /// Token ids to hidden states; loaded once, whoever asks.
@@ -167,40 +213,56 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         if let Some(embedding) = &self.embedding {
             return Ok(embedding.clone());
         }
-        let embedding = self.matrix("token_embd.weight")?;
+        let embedding = self.matrix(EMBEDDING)?;
         Ok(self.embedding.insert(embedding).clone())
     }
 
     fn matrix(&mut self, name: &str) -> Result<B::Packed, ModelError> {
         self.raw.clear();
-        let tensor = self.file.tensor(name)?;
-        self.read(tensor, false)?;
-        self.pack(tensor)
+        let tensor = self.source.tensor(name)?;
+        self.read(&tensor, false)?;
+        self.pack(&tensor)
+    }
+
+    /// A matrix in f32, whatever the precision.
+    fn exact(&mut self, name: &str) -> Result<B::Packed, ModelError> {
+        let tensor = self.source.tensor(name)?;
+        let bytes: Vec<u8> = self.values(name, false)?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.bring(&tensor, Format::F32, &bytes, Dtype::F32)
     }
 
     /// Matrices of one input, one above the other: a single one while neighbours share an encoding. The flag says that
     /// rows are in GGUF's rotary order.
     fn stack(&mut self, names: &[(String, bool)]) -> Result<Linear<B>, ModelError> {
+        let source = self.source;
         let tensors = names
             .iter()
-            .map(|(name, rotary)| Ok((self.file.tensor(name)?, *rotary)))
-            .collect::<Result<Vec<_>, GgufError>>()?;
-        let mut parts = Vec::new();
-        for run in tensors.chunk_by(|(a, _), (b, _)| a.encoding == b.encoding) {
+            .map(|(name, rotary)| Ok((source.tensor(name)?, *rotary)))
+            .collect::<Result<Vec<_>, SourceError>>()?;
+        self.stack_tensors(&tensors)
+    }
+
+    /// As [`Self::stack`].
+    fn stack_tensors(&mut self, tensors: &[(Stored<'_>, bool)]) -> Result<Linear<B>, ModelError> {
+        let formats = tensors.iter().map(|(tensor, _)| tensor.format()).collect::<Result<Vec<_>, _>>()?;
+        let (mut parts, mut rest) = (Vec::new(), tensors);
+        for run in formats.chunk_by(|a, b| a == b) {
+            let (own, after) = rest.split_at(run.len());
+            rest = after;
             self.raw.clear();
-            for (tensor, rotary) in run {
+            for (tensor, rotary) in own {
                 self.read(tensor, *rotary)?;
             }
-            parts.push(self.pack(run[0].0)?);
+            parts.push(self.pack(&own[0].0)?);
         }
         let rest = parts.split_off(1);
         Ok(Linear::new(parts.remove(0), rest))
     }
 
     /// Appends a tensor's rows to the buffer.
-    fn read(&mut self, tensor: &TensorInfo, rotary: bool) -> Result<(), ModelError> {
+    fn read(&mut self, tensor: &Stored<'_>, rotary: bool) -> Result<(), ModelError> {
         let start = self.raw.len();
-        self.file.read(tensor, &mut self.raw)?;
+        self.source.read(tensor, &mut self.raw)?;
         if rotary {
             // A bias is a matrix of one column.
             let rows = tensor.dims[tensor.dims.len() - 1] as usize;
@@ -208,28 +270,49 @@ impl<'a, B: FarBackend> Loader<'a, B> {
             let row_bytes = bytes.len() / rows;
             rope::unpermute_rows(bytes, self.config.attention.head_dim, row_bytes);
         }
-        (self.progress)(self.file.bytes_read());
+        (self.progress)(self.source.bytes_read());
         Ok(())
     }
 
-    /// Packs the buffer, which holds matrices of the width and encoding of `tensor`.
-    fn pack(&mut self, tensor: &TensorInfo) -> Result<B::Packed, ModelError> {
-        let (format, _) = tensor.readable()?;
-        let k = tensor.dims[0] as usize;
-        let (per_block, block_bytes) = format.block();
-        let n = self.raw.len() / block_bytes * per_block / k;
-        let dense;
-        let matrix = match self.precision {
-            Precision::Packed => RawMatrix { format, n, k, bytes: &self.raw },
+    /// Packs the buffer, which holds matrices of the width and encoding of `tensor`, as the precision has it.
+    fn pack(&mut self, tensor: &Stored<'_>) -> Result<B::Packed, ModelError> {
+        let format = tensor.format()?;
+        let raw = std::mem::take(&mut self.raw);
+        let packed = match self.precision {
             Precision::Exact => {
                 let mut values = Vec::new();
-                dequantize(format, &self.raw, &mut values);
-                dense = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
-                RawMatrix { format: Format::F32, n, k, bytes: &dense }
+                dequantize(format, &raw, &mut values);
+                let dense: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                self.bring(tensor, Format::F32, &dense, self.dtype)
             }
+            // Rows that do not fill blocks stay as they are.
+            Precision::Quantized(kind) if format.block().0 == 1 && tensor.dims[0].is_multiple_of(32) => {
+                match quantize(kind, format, &raw) {
+                    Ok(blocks) => self.bring(tensor, kind.format(), &blocks, self.dtype),
+                    Err(Unquantizable(value)) => {
+                        Err(ModelError::Unquantizable { tensor: tensor.name.to_owned(), value, kind })
+                    }
+                }
+            }
+            Precision::Packed | Precision::Quantized(_) => self.bring(tensor, format, &raw, self.dtype),
         };
-        let packed = B::pack(matrix, self.dtype, &self.device)
-            .map_err(|source| ModelError::Pack { tensor: tensor.name.clone(), source })?;
+        self.raw = raw;
+        packed
+    }
+
+    /// Brings rows of the width of `tensor` to the device, for activations of `dtype`.
+    fn bring(
+        &mut self,
+        tensor: &Stored<'_>,
+        format: Format,
+        bytes: &[u8],
+        dtype: Dtype,
+    ) -> Result<B::Packed, ModelError> {
+        let k = tensor.dims[0] as usize;
+        let (per_block, block_bytes) = format.block();
+        let n = bytes.len() / block_bytes * per_block / k;
+        let packed = B::pack(RawMatrix { format, n, k, bytes }, dtype, &self.device)
+            .map_err(|source| ModelError::Pack { tensor: tensor.name.to_owned(), source })?;
         self.device_bytes += B::packed_bytes(&packed);
         Ok(packed)
     }
@@ -257,6 +340,10 @@ impl<'a, B: FarBackend> Loader<'a, B> {
         Ok(match self.config.rope_scaling {
             RopeScaling::None => rope::table(head_dim, theta, |_| 1.0, positions),
             RopeScaling::Linear(factor) => rope::table(head_dim, theta, |_| factor, positions),
+            RopeScaling::Llama3 { factor, low, high, context_tokens } => {
+                let divisor = rope::llama3_divisor(head_dim, theta, (factor, low, high), context_tokens);
+                rope::table(head_dim, theta, divisor, positions)
+            }
             RopeScaling::Factors => {
                 let factors = self.values(ROPE_FACTORS, false)?;
                 if let Some(factor) = factors.iter().find(|factor| !(factor.is_finite() && **factor > 0.0)) {
@@ -274,10 +361,10 @@ impl<'a, B: FarBackend> Loader<'a, B> {
 
     /// A tensor's values; the flag as in [`Self::stack`].
     fn values(&mut self, name: &str, rotary: bool) -> Result<Vec<f32>, ModelError> {
-        let tensor = self.file.tensor(name)?;
-        let (format, _) = tensor.readable()?;
+        let tensor = self.source.tensor(name)?;
+        let format = tensor.format()?;
         self.raw.clear();
-        self.read(tensor, rotary)?;
+        self.read(&tensor, rotary)?;
         let mut values = Vec::new();
         dequantize(format, &self.raw, &mut values);
         Ok(values)
@@ -292,6 +379,9 @@ impl<'a, B: FarBackend> Loader<'a, B> {
 
 impl<B: FarBackend> std::fmt::Debug for Loader<'_, B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loader").field("file", self.file).field("precision", &self.precision).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("source", self.source)
+            .field("precision", &self.precision)
+            .finish_non_exhaustive()
     }
 }

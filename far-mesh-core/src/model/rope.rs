@@ -12,6 +12,29 @@ pub(super) fn table(head_dim: usize, theta: f32, divisor: impl Fn(usize) -> f32,
     RopeTable { cos, sin, head_dim }
 }
 
+/// Divisors of the frequencies of Llama 3.1, by the rule of its authors (`apply_scaling` in `llama3/model.py`).
+pub(super) fn llama3_divisor(
+    head_dim: usize,
+    theta: f32,
+    (factor, low, high): (f32, f32, f32),
+    context_tokens: f32,
+) -> impl Fn(usize) -> f32 {
+    let (factor, low, high) = (f64::from(factor), f64::from(low), f64::from(high));
+    move |i| {
+        let wave = 2.0 * std::f64::consts::PI * f64::from(theta).powf(2.0 * i as f64 / head_dim as f64);
+        let waves = f64::from(context_tokens) / wave;
+        let divisor = if waves > high {
+            1.0
+        } else if waves < low {
+            factor
+        } else {
+            let smooth = (waves - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        };
+        divisor as f32
+    }
+}
+
 /// Brings the rows of a query or key matrix into half-split order.
 ///
 /// GGUF files of Llama models store each head's rows so that rotation pairs neighbours `2i, 2i + 1`; our kernels pair

@@ -4,9 +4,15 @@ use std::collections::HashSet;
 
 use super::{
     config::{ConfigError, ModelConfig, RopeScaling},
-    gguf::{self, TensorInfo},
+    source::Source,
 };
 use crate::kernel::AttentionShape;
+
+/// Hidden states of token ids.
+pub(super) const EMBEDDING: &str = "token_embd.weight";
+
+/// The output matrix, where it is not the embedding.
+pub(super) const OUTPUT: &str = "output.weight";
 
 /// Frequency factors of a scaled rotary embedding.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
@@ -19,11 +25,11 @@ impl ModelConfig {
 
     /// Names of the tensors of a layer.
     pub(crate) fn block_tensors(&self, layer: u32) -> impl Iterator<Item = String> {
-        self.block_parts().into_iter().map(move |(part, _)| Self::block_tensor(layer, part))
+        self.block_parts(layer).into_iter().map(move |(part, _)| Self::block_tensor(layer, part))
     }
 
-    /// The tensors of every block with their dimensions, the fastest first.
-    fn block_parts(&self) -> Vec<(&'static str, Vec<u64>)> {
+    /// The tensors of a layer with their dimensions, the fastest first.
+    fn block_parts(&self, layer: u32) -> Vec<(&'static str, Vec<u64>)> {
         let AttentionShape { heads, kv_heads, head_dim, .. } = self.attention;
         let (hidden, ff) = (self.hidden as u64, self.feed_forward as u64);
         let (queries, keys, head) = ((heads * head_dim) as u64, (kv_heads * head_dim) as u64, head_dim as u64);
@@ -34,10 +40,23 @@ impl ModelConfig {
             ("attn_v.weight", vec![hidden, keys]),
             ("attn_output.weight", vec![queries, hidden]),
             ("ffn_norm.weight", vec![hidden]),
-            ("ffn_gate.weight", vec![hidden, ff]),
-            ("ffn_up.weight", vec![hidden, ff]),
-            ("ffn_down.weight", vec![ff, hidden]),
         ];
+        match self.experts_in(layer) {
+            None => parts.extend([
+                ("ffn_gate.weight", vec![hidden, ff]),
+                ("ffn_up.weight", vec![hidden, ff]),
+                ("ffn_down.weight", vec![ff, hidden]),
+            ]),
+            Some(experts) => {
+                let (count, ff) = (experts.count as u64, experts.feed_forward as u64);
+                parts.extend([
+                    ("ffn_gate_inp.weight", vec![hidden, count]),
+                    ("ffn_gate_exps.weight", vec![hidden, ff, count]),
+                    ("ffn_up_exps.weight", vec![hidden, ff, count]),
+                    ("ffn_down_exps.weight", vec![ff, hidden, count]),
+                ]);
+            }
+        }
         if self.architecture.qkv_bias {
             parts.extend([("attn_q.bias", vec![queries]), ("attn_k.bias", vec![keys]), ("attn_v.bias", vec![keys])]);
         }
@@ -47,36 +66,41 @@ impl ModelConfig {
         parts
     }
 
-    /// Holds every tensor against the shape that follows from the metadata, and refuses tensors nobody would read.
-    pub(super) fn check_tensors(&self, file: &gguf::File) -> Result<(), ConfigError> {
+    /// Holds every tensor against the shape that follows from the configuration, and refuses tensors nobody would read.
+    pub(super) fn check_tensors(&self, source: &Source) -> Result<(), ConfigError> {
         let (hidden, vocabulary) = (self.hidden as u64, self.vocabulary as u64);
-        let mut expected = vec![
-            ("token_embd.weight".to_owned(), vec![hidden, vocabulary]),
-            ("output_norm.weight".to_owned(), vec![hidden]),
-        ];
-        if !self.tied_head {
-            expected.push(("output.weight".to_owned(), vec![hidden, vocabulary]));
+        let output = || (OUTPUT.to_owned(), vec![hidden, vocabulary]);
+        let mut expected =
+            vec![(EMBEDDING.to_owned(), vec![hidden, vocabulary]), ("output_norm.weight".to_owned(), vec![hidden])];
+        // A checkpoint may hold a tied matrix twice; the head's loader compares the two.
+        if !self.tied_head || source.find(OUTPUT).is_some() {
+            expected.push(output());
         }
         if self.rope_scaling == RopeScaling::Factors {
             expected.push((ROPE_FACTORS.to_owned(), vec![self.attention.head_dim as u64 / 2]));
         }
-        let parts = self.block_parts();
         for layer in 0..self.layers {
-            expected.extend(parts.iter().map(|(part, dims)| (Self::block_tensor(layer, part), dims.clone())));
+            let parts = self.block_parts(layer).into_iter();
+            expected.extend(parts.map(|(part, dims)| (Self::block_tensor(layer, part), dims)));
         }
+        let mut known = HashSet::new();
         for (name, want) in &expected {
-            let TensorInfo { dims, .. } = file.tensor(name)?;
-            if dims != want {
-                return Err(ConfigError::Shape { tensor: name.clone(), found: dims.clone(), want: want.clone() });
+            let tensor = source.tensor(name)?;
+            if &tensor.dims != want {
+                let (tensor, found) = (tensor.name.to_owned(), tensor.dims);
+                return Err(ConfigError::Shape { tensor, found, want: want.clone() });
             }
+            known.extend(tensor.names());
         }
-        // Every expected tensor is there and names are unique, so a longer table has a tensor that nobody would read.
-        if file.tensors().len() > expected.len() {
-            let known: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
-            if let Some(extra) = file.tensors().iter().find(|tensor| !known.contains(tensor.name.as_str())) {
-                return Err(ConfigError::NotApplied(format!("a tensor {:?}", extra.name)));
-            }
+        let extra = |name: &&str| !known.contains(name) && !derived(name);
+        match source.names().into_iter().find(extra) {
+            Some(extra) => Err(ConfigError::NotApplied(format!("a tensor {extra:?}"))),
+            None => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Frequencies that old checkpoints of Llama store, though they follow from the configuration.
+fn derived(name: &str) -> bool {
+    name.starts_with("model.layers.") && name.ends_with(".self_attn.rotary_emb.inv_freq")
 }

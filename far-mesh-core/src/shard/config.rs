@@ -7,13 +7,13 @@ use crate::{
     activation::Dtype,
     id::{ModelHash, Span},
     kernel::Isa,
-    model::{ConfigError, ModelError, Precision, gguf::GgufError},
+    model::{ConfigError, ModelError, Precision, SourceError},
 };
 
 /// How to load a shard.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The model file.
+    /// The model: a GGUF file or a folder.
     pub model: PathBuf,
     /// Its hash, from [`crate::model::model_hash`].
     pub hash: ModelHash,
@@ -36,7 +36,7 @@ pub struct Config {
 /// What a loaded shard is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Info {
-    /// The model's hash.
+    /// What nodes agree on: the model's hash, or where it is quantized that of [`Precision::hash`].
     pub hash: ModelHash,
     /// The model's own name.
     pub name: String,
@@ -73,7 +73,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: GgufError,
+        source: SourceError,
     },
     /// The model cannot be served.
     #[error("cannot load {}: {source}", path.display())]

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     id::Span,
     kernel::{FarBackend, Isa, KernelOps, Pool},
-    model::{Loader, ModelConfig, Precision, gguf},
+    model::{Loader, ModelConfig, Precision, Source},
 };
 
 /// Most positions of an arena: 16 million, more than any machine has memory for.
@@ -183,8 +183,8 @@ fn load_engine<B: FarBackend>(
         }
         Some(_) => return Err(LoadError::Arena { tokens: config.arena_tokens, most: MAX_ARENA_TOKENS }),
     };
-    let file = gguf::File::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source })?;
-    let model = ModelConfig::from_gguf(&file).map_err(|source| LoadError::config(path, source))?;
+    let file = Source::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source })?;
+    let model = ModelConfig::read(&file).map_err(|source| LoadError::config(path, source))?;
     let total = tensor_bytes(&file, &model, config.span, config.head);
     let mut report = |done| progress(done, total);
     let mut loader = Loader::<B>::new(&file, &model, config.precision, device.clone(), &mut report);
@@ -201,11 +201,11 @@ fn load_engine<B: FarBackend>(
     });
     let class = B::kernel_class(dtype, &device);
     let class = match config.precision {
-        Precision::Packed => class,
+        Precision::Packed | Precision::Quantized(_) => class,
         Precision::Exact => format!("{class}+exact"),
     };
     let info = Info {
-        hash: config.hash,
+        hash: config.precision.hash(config.hash),
         name: model.name,
         span: config.span,
         layers: model.layers,
@@ -222,7 +222,7 @@ fn load_engine<B: FarBackend>(
 }
 
 /// Bytes of the tensors a shard reads.
-fn tensor_bytes(file: &gguf::File, model: &ModelConfig, span: Option<Span>, head: bool) -> u64 {
+fn tensor_bytes(file: &Source, model: &ModelConfig, span: Option<Span>, head: bool) -> u64 {
     let embeds = span.is_some_and(|span| span.start() == 0);
     let mut names: Vec<String> = span
         .into_iter()
@@ -236,7 +236,7 @@ fn tensor_bytes(file: &gguf::File, model: &ModelConfig, span: Option<Span>, head
         names.push("output_norm.weight".into());
         names.extend((!model.tied_head).then(|| "output.weight".into()));
     }
-    names.iter().filter_map(|name| file.find(name)?.bytes).sum()
+    names.iter().map(|name| file.tensor_bytes(name)).sum()
 }
 
 impl fmt::Debug for Shard {

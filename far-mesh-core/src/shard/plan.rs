@@ -6,7 +6,7 @@ use crate::{
     activation::Dtype,
     id::Span,
     kernel::KernelOps,
-    model::{ConfigError, ModelConfig, gguf},
+    model::{ConfigError, ModelConfig, Source},
 };
 
 /// Why no span can be planned.
@@ -34,11 +34,11 @@ pub enum PlanError {
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn plan_span(file: &gguf::File, max_bytes: u64, arena_tokens: usize) -> Result<Span, PlanError> {
-    let config = ModelConfig::from_gguf(file)?;
+pub fn plan_span(file: &Source, max_bytes: u64, arena_tokens: usize) -> Result<Span, PlanError> {
+    let config = ModelConfig::read(file)?;
     let page = Flex::cache_bytes(&Flex::cache(1, 1, config.attention, Dtype::F32, &FlexDevice)) as u64;
     let cache = page.saturating_mul(arena_tokens.div_ceil(Flex::PAGE_TOKENS) as u64);
-    let bytes = |name: &str| file.find(name).and_then(|tensor| tensor.bytes).unwrap_or(0);
+    let bytes = |name: &str| file.tensor_bytes(name);
     let mut sum = bytes("token_embd.weight");
     let mut fit = 0;
     for layer in 0..config.layers {

@@ -21,8 +21,8 @@ impl Vocabulary {
         Ok(Self {
             model: metadata.str("tokenizer.ggml.model")?.to_owned(),
             pre: match metadata.has("tokenizer.ggml.pre") {
-                true => metadata.str("tokenizer.ggml.pre")?.to_owned(),
-                false => "default".to_owned(),
+                true => metadata.str("tokenizer.ggml.pre")?.into(),
+                false => "default".into(),
             },
             tokens: texts("tokenizer.ggml.tokens")?,
             merges: texts("tokenizer.ggml.merges")?,
@@ -31,6 +31,7 @@ impl Vocabulary {
             eos: id("tokenizer.ggml.eos_token_id")?,
             eot: id("tokenizer.ggml.eot_token_id")?,
             eom: id("tokenizer.ggml.eom_token_id")?,
+            ends: Vec::new(),
             add_bos: metadata.has("tokenizer.ggml.add_bos_token") && metadata.bool("tokenizer.ggml.add_bos_token")?,
         })
     }

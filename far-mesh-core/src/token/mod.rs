@@ -11,7 +11,9 @@
 mod chat;
 mod detokenizer;
 mod gguf;
+mod huggingface;
 mod json;
+mod source;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -23,3 +25,4 @@ pub use detokenizer::Detokenizer;
 pub use template::{ChatTemplate, MAX_MESSAGES, MAX_TEMPLATE_BYTES, Message, TemplateError};
 pub use tokenizer::{EncodeError, MAX_TEXT_BYTES, Piece, Tokenizer};
 pub use vocabulary::{Kind, MAX_MERGES, MAX_TOKENS, Vocabulary, VocabularyError};
+pub use words::{Cuts, Pre, Spaces, Step};

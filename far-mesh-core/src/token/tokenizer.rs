@@ -1,4 +1,5 @@
-//! Byte-level BPE: text to token ids, and the bytes of each id.
+//! BPE over bytes as GPT-2 writes them, or over characters with `▁` for spaces: text to token ids, and the bytes of each
+//! id.
 //!
 //! Invariant: ordinary text never becomes a control token. Markers are found by a search of their own, only where the
 //! caller says that the text may hold them, and are unknown to the merging underneath.
@@ -13,7 +14,7 @@ use tokenizers::{
 
 use super::{
     vocabulary::{Kind, Vocabulary, VocabularyError},
-    words::{Words, byte_of},
+    words::{SPACE, Words, byte_of},
 };
 
 /// Longest text that is encoded at once. Below the million backtracking steps after which the regular expressions of a
@@ -98,12 +99,16 @@ impl Tokenizer {
     /// # Errors
     /// [`VocabularyError`] when the kind of tokenizer is not known or the vocabulary contradicts itself.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, VocabularyError> {
-        Self::check_model(&vocabulary.model)?;
-        let words = Words::named(&vocabulary.pre)?;
+        let words = Words::new(&vocabulary.pre)?;
+        match vocabulary.model.as_str() {
+            "bpe" if words.are_spaced() => vocabulary.check_bytes()?,
+            model => Self::check_model(model)?,
+        }
         let ids = vocabulary.check()?;
         let mut texts = Vocab::with_capacity(ids.len());
         for (id, text) in (0u32..).zip(&vocabulary.tokens) {
-            if matches!(vocabulary.kind(id as usize)?, Kind::Text | Kind::Unused) {
+            let kind = vocabulary.kind(id as usize)?;
+            if matches!(kind, Kind::Text | Kind::Unused) || kind == Kind::Byte && words.are_spaced() {
                 texts.insert(text.clone(), id);
             }
         }
@@ -123,14 +128,15 @@ impl Tokenizer {
             .vocab_and_merges(texts, merges)
             .cache_capacity(CACHED_WORDS)
             .ignore_merges(words.ignores_merges())
+            .byte_fallback(words.are_spaced())
             .build()
             .map_err(|error| VocabularyError::Build { reason: error.to_string() })?;
         let text = |id: Option<u32>| id.map(|id| vocabulary.tokens[id as usize].clone());
         Ok(Self {
             bpe,
-            words,
             markers: Markers::new(vocabulary)?,
-            bytes: TokenBytes::new(vocabulary)?,
+            bytes: TokenBytes::new(vocabulary, words.are_spaced())?,
+            words,
             texts: SpecialTexts { bos: text(vocabulary.bos), eos: text(vocabulary.eos) },
             ends: vocabulary.end_tokens()?,
             add_bos: vocabulary.bos.filter(|_| vocabulary.add_bos),
@@ -242,7 +248,10 @@ impl Tokenizer {
     /// Appends the ids of ordinary text and clears it.
     fn encode_run(&self, run: &mut String, ids: &mut Vec<u32>) -> Result<(), EncodeError> {
         let failed = |error: tokenizers::Error| EncodeError::Failed { reason: error.to_string() };
-        let cut = self.words.cut(run).map_err(failed)?;
+        if run.is_empty() {
+            return Ok(());
+        }
+        let cut = self.words.cut(run, ids.is_empty()).map_err(failed)?;
         for (word, ..) in cut.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             ids.extend(self.bpe.tokenize(word).map_err(failed)?.into_iter().map(|token| token.id));
         }
@@ -285,7 +294,7 @@ impl Markers {
 }
 
 impl TokenBytes {
-    fn new(vocabulary: &Vocabulary) -> Result<Self, VocabularyError> {
+    fn new(vocabulary: &Vocabulary, spaced: bool) -> Result<Self, VocabularyError> {
         let mut table = Self { bytes: Vec::new(), ends: Vec::with_capacity(vocabulary.tokens.len()) };
         for (id, text) in vocabulary.tokens.iter().enumerate() {
             match vocabulary.kind(id)? {
@@ -295,6 +304,9 @@ impl TokenBytes {
                     Some(byte) => table.bytes.push(byte),
                     None => table.bytes.extend_from_slice(text.as_bytes()),
                 },
+                Kind::Text | Kind::Unused if spaced => {
+                    table.bytes.extend_from_slice(text.replace(SPACE, " ").as_bytes());
+                }
                 // Text that is not in GPT-2's spelling stands for itself, as in the reference decoder.
                 Kind::Text | Kind::Unused => match text.chars().map(byte_of).collect::<Option<Vec<u8>>>() {
                     Some(bytes) => table.bytes.extend_from_slice(&bytes),

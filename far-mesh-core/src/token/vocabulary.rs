@@ -1,7 +1,8 @@
 //! What a model file says about its tokens, checked before anything is built from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::words::Pre;
 use crate::model::gguf::MetadataError;
 
 /// Most tokens of a vocabulary (the largest in use have 262144).
@@ -26,13 +27,14 @@ const END_TEXTS: [&str; 12] = [
     "[EOS]",
 ];
 
-/// Tokens, merge rules and the tokens of special meaning, as the keys `tokenizer.ggml.*` of a GGUF file give them.
+/// Tokens, merge rules and the tokens of special meaning, as the keys `tokenizer.ggml.*` of a GGUF file give them, or the
+/// files of a Hugging Face folder.
 #[derive(Clone, Debug, Default)]
 pub struct Vocabulary {
-    /// Kind of tokenizer; `gpt2` is byte-level BPE.
+    /// Kind of tokenizer; `gpt2` is byte-level BPE, `bpe` that over characters with `▁` for spaces.
     pub model: String,
-    /// Name of the rule that cuts text into words before merging.
-    pub pre: String,
+    /// The rule that cuts text into words before merging.
+    pub pre: Pre,
     /// Text of each token, in the order of their ids; bytes as GPT-2 writes them (`Ġ` is a space).
     pub tokens: Vec<String>,
     /// Merge rules, most important first: two tokens with a space between.
@@ -47,6 +49,8 @@ pub struct Vocabulary {
     pub eot: Option<u32>,
     /// Ends a message that another follows.
     pub eom: Option<u32>,
+    /// Others after which there is nothing more to say.
+    pub ends: Vec<u32>,
     /// Whether a raw prompt begins with `bos`.
     pub add_bos: bool,
 }
@@ -143,6 +147,18 @@ pub enum VocabularyError {
     /// A metadata entry of the model file cannot be used.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// A tokenizer file is missing, unreadable or damaged.
+    #[error("{reason}")]
+    File {
+        /// Which and why.
+        reason: String,
+    },
+    /// Something of the tokenizer that would change the tokens of prompts and is not implemented.
+    #[error("the tokenizer has {what}, which this version does not apply: prompts would become other tokens")]
+    NotApplied {
+        /// What and where.
+        what: String,
+    },
     /// The tokenizer library refused what passed the checks above.
     #[error("tokenizer cannot be built: {reason}")]
     Build {
@@ -180,6 +196,15 @@ impl Vocabulary {
         Ok(ids)
     }
 
+    /// Whether there is a token for each byte, so that any character can be written.
+    pub(super) fn check_bytes(&self) -> Result<(), VocabularyError> {
+        let texts: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
+        match (0..=u8::MAX).filter(|byte| texts.contains(format!("<0x{byte:02X}>").as_str())).count() {
+            256 => Ok(()),
+            got => Err(VocabularyError::Count { what: "tokens of one byte", got, want: "256".to_owned() }),
+        }
+    }
+
     fn check_counts(&self) -> Result<(), VocabularyError> {
         let tokens = self.tokens.len();
         let count = |what, got, want| Err(VocabularyError::Count { what, got, want });
@@ -196,7 +221,8 @@ impl Vocabulary {
     }
 
     fn check_ids(&self) -> Result<(), VocabularyError> {
-        for (name, id) in [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom)] {
+        let named = [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom)];
+        for (name, id) in named.into_iter().chain(self.ends.iter().map(|id| ("end", Some(*id)))) {
             if let Some(id) = id.filter(|id| *id as usize >= self.tokens.len()) {
                 return Err(VocabularyError::SpecialId { name, id, tokens: self.tokens.len() });
             }
@@ -210,6 +236,7 @@ impl Vocabulary {
     /// Tokens after which there is nothing more to say, ascending.
     pub(super) fn end_tokens(&self) -> Result<Vec<u32>, VocabularyError> {
         let mut ends: Vec<u32> = [self.eos, self.eot, self.eom].into_iter().flatten().collect();
+        ends.extend(&self.ends);
         for (id, text) in (0u32..).zip(&self.tokens) {
             let marker = matches!(self.kind(id as usize)?, Kind::Control | Kind::Whole);
             if marker && END_TEXTS.contains(&text.as_str()) {

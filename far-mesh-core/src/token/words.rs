@@ -45,52 +45,173 @@ enum Rule {
     Qwen2,
 }
 
+/// How text is cut: the rule of a known name, or one that a `tokenizer.json` spells out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pre {
+    /// By the name GGUF files give it.
+    Named(String),
+    /// Spelled out.
+    Given(Cuts),
+}
+
+/// A rule spelled out. The bytes of words are written as GPT-2 does, unless `spaces` says otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cuts {
+    /// Text is normalized to Unicode's form NFC first.
+    pub nfc: bool,
+    /// Cuts, one after the other.
+    pub steps: Vec<Step>,
+    /// A word that is a token is taken as it is, without merging.
+    pub ignore_merges: bool,
+    /// Text is not cut at all, and its spaces are written `▁`, as SentencePiece does (Llama 2, Mistral).
+    pub spaces: Option<Spaces>,
+}
+
+/// Where a text that is written with `▁` for spaces gets one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spaces {
+    /// Before every text between two control tokens, one that begins with a space included.
+    Each,
+    /// Before every such text that does not begin with a space.
+    Missing,
+    /// Before the first of them, where it does not begin with a space.
+    First,
+    /// Nowhere.
+    Never,
+}
+
+/// What a space is written as.
+pub(super) const SPACE: char = '\u{2581}';
+
+/// One way to cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Digits from all else; each alone where the flag says so.
+    Digits(bool),
+    /// What a regular expression finds, each time.
+    Regex(String),
+    /// Words as GPT-2 cuts them.
+    Words,
+}
+
+impl Default for Pre {
+    fn default() -> Self {
+        Self::Named(String::new())
+    }
+}
+
+impl From<&str> for Pre {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
+
+impl Rule {
+    fn cuts(self) -> Cuts {
+        let regex = |text: &str| Step::Regex(text.to_owned());
+        let steps = match self {
+            Self::Gpt2 => vec![Step::Words],
+            Self::Smollm => vec![Step::Digits(true), Step::Words],
+            Self::Llama3 => vec![regex(LLAMA3)],
+            Self::Qwen2 => vec![regex(QWEN2)],
+        };
+        // Llama 3 was trained so.
+        Cuts { nfc: self == Self::Qwen2, steps, ignore_merges: self == Self::Llama3, spaces: None }
+    }
+}
+
 /// Cuts text into words and writes their bytes as GPT-2 does.
 #[derive(Debug)]
 pub(super) struct Words {
-    rule: Rule,
-    split: Option<Split>,
+    nfc: bool,
+    cuts: Vec<Cutter>,
     bytes: ByteLevel,
+    ignore_merges: bool,
+    spaces: Option<Spaces>,
+}
+
+#[derive(Debug)]
+enum Cutter {
+    Digits(Digits),
+    Split(Box<Split>),
 }
 
 impl Words {
-    /// The rule with this name in GGUF files.
-    pub(super) fn named(pre: &str) -> Result<Self, VocabularyError> {
-        let rule = NAMES.iter().find(|(name, _)| *name == pre).map(|(_, rule)| *rule).ok_or_else(|| {
-            VocabularyError::Pre { pre: pre.to_owned(), known: NAMES.map(|(name, _)| name).join(", ") }
-        })?;
-        let expression = match rule {
-            Rule::Gpt2 | Rule::Smollm => None,
-            Rule::Llama3 => Some(LLAMA3),
-            Rule::Qwen2 => Some(QWEN2),
+    /// The rule a vocabulary names or spells out.
+    pub(super) fn new(pre: &Pre) -> Result<Self, VocabularyError> {
+        let named;
+        let cuts = match pre {
+            Pre::Given(cuts) => cuts,
+            Pre::Named(name) => {
+                let rule = NAMES.iter().find(|(known, _)| known == name).map(|(_, rule)| *rule).ok_or_else(|| {
+                    VocabularyError::Pre { pre: name.clone(), known: NAMES.map(|(name, _)| name).join(", ") }
+                })?;
+                named = rule.cuts();
+                &named
+            }
         };
-        let split = expression
-            .map(|text| Split::new(SplitPattern::Regex(text.to_owned()), SplitDelimiterBehavior::Isolated, false))
-            .transpose()
-            .map_err(|error| VocabularyError::Build { reason: error.to_string() })?;
-        Ok(Self { rule, bytes: ByteLevel::new(false, true, split.is_none()), split })
+        // What cuts as GPT-2 does writes the bytes, too, so it comes last.
+        let (steps, bytes) = match cuts.steps.split_last() {
+            Some((Step::Words, before)) => (before, ByteLevel::new(false, true, true)),
+            _ => (cuts.steps.as_slice(), ByteLevel::new(false, true, false)),
+        };
+        let cutter = |step: &Step| match step {
+            Step::Digits(alone) => Ok(Cutter::Digits(Digits::new(*alone))),
+            Step::Regex(text) => {
+                let split = Split::new(SplitPattern::Regex(text.clone()), SplitDelimiterBehavior::Isolated, false);
+                let split = split.map_err(|error| VocabularyError::Build { reason: error.to_string() })?;
+                Ok(Cutter::Split(Box::new(split)))
+            }
+            Step::Words => {
+                let reason = "its pre-tokenizer writes bytes before its last cut".to_owned();
+                Err(VocabularyError::Build { reason })
+            }
+        };
+        let all = steps.iter().map(cutter).collect::<Result<Vec<_>, VocabularyError>>()?;
+        Ok(Self { nfc: cuts.nfc, cuts: all, bytes, ignore_merges: cuts.ignore_merges, spaces: cuts.spaces })
     }
 
-    /// Whether a word that is a token is taken as it is, without merging (Llama 3 was trained so).
+    /// Whether a word that is a token is taken as it is, without merging.
     pub(super) fn ignores_merges(&self) -> bool {
-        self.rule == Rule::Llama3
+        self.ignore_merges
     }
 
-    /// Cuts `text`.
-    pub(super) fn cut(&self, text: &str) -> tokenizers::Result<PreTokenizedString> {
+    /// Whether tokens are characters with `▁` for spaces, rather than bytes as GPT-2 writes them.
+    pub(super) fn are_spaced(&self) -> bool {
+        self.spaces.is_some()
+    }
+
+    /// Cuts `text`; `first` says that nothing comes before it.
+    pub(super) fn cut(&self, text: &str, first: bool) -> tokenizers::Result<PreTokenizedString> {
+        if let Some(spaces) = self.spaces {
+            return Ok(PreTokenizedString::from(spaced(text, spaces, first)));
+        }
         let mut cut = PreTokenizedString::from(text);
-        if self.rule == Rule::Qwen2 {
+        if self.nfc {
             cut.normalize(|text| NFC.normalize(text))?;
         }
-        if self.rule == Rule::Smollm {
-            Digits::new(true).pre_tokenize(&mut cut)?;
-        }
-        if let Some(split) = &self.split {
-            split.pre_tokenize(&mut cut)?;
+        for cutter in &self.cuts {
+            match cutter {
+                Cutter::Digits(digits) => digits.pre_tokenize(&mut cut)?,
+                Cutter::Split(split) => split.pre_tokenize(&mut cut)?,
+            }
         }
         self.bytes.pre_tokenize(&mut cut)?;
         Ok(cut)
     }
+}
+
+/// A text with its spaces written as [`SPACE`].
+fn spaced(text: &str, spaces: Spaces, first: bool) -> String {
+    let begins = text.starts_with([' ', SPACE]);
+    let adds = match spaces {
+        Spaces::Each => true,
+        Spaces::Missing => !begins,
+        Spaces::First => first && !begins,
+        Spaces::Never => false,
+    };
+    let before = if adds && !text.is_empty() { Some(SPACE) } else { None };
+    before.into_iter().chain(text.chars().map(|c| if c == ' ' { SPACE } else { c })).collect()
 }
 
 /// The byte that GPT-2 writes as this character (`bytes_to_unicode` in its `encoder.py`): itself where it is visible,
@@ -112,7 +233,7 @@ mod tests {
     use super::*;
 
     fn words(pre: &str, text: &str) -> Vec<String> {
-        let cut = Words::named(pre).unwrap().cut(text).unwrap();
+        let cut = Words::new(&pre.into()).unwrap().cut(text, true).unwrap();
         let splits = cut.get_splits(OffsetReferential::Original, OffsetType::Byte);
         splits
             .iter()
@@ -137,6 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn spaces_are_written_where_the_rule_has_them() {
+        let all = [Spaces::Each, Spaces::Missing, Spaces::First, Spaces::Never];
+        let spaced = |text, first| all.map(|spaces| spaced(text, spaces, first));
+        assert_eq!(spaced("a b", true), ["▁a▁b", "▁a▁b", "▁a▁b", "a▁b"]);
+        assert_eq!(spaced(" a", false), ["▁▁a", "▁a", "▁a", "▁a"]);
+        assert_eq!(spaced("a", false), ["▁a", "▁a", "a", "a"]);
+        assert_eq!(spaced("", true), ["", "", "", ""]);
+    }
+
+    #[test]
     fn the_byte_characters_are_those_of_the_library() {
         let known: std::collections::HashSet<char> = ByteLevel::alphabet().into_iter().collect();
         let mut bytes: Vec<u8> = (0..=0x2000u32).filter_map(char::from_u32).filter_map(byte_of).collect();
@@ -147,7 +278,7 @@ mod tests {
 
     #[test]
     fn an_unknown_rule_is_named_with_those_known() {
-        let error = Words::named("qwen9").unwrap_err().to_string();
+        let error = Words::new(&"qwen9".into()).unwrap_err().to_string();
         assert!(error.contains("qwen9") && error.contains("smollm") && error.contains("llama-bpe"), "{error}");
     }
 }

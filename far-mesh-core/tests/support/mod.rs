@@ -45,10 +45,15 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) async fn open(hops: &[(Arc<dyn Hop>, Span)], context_tokens: u32) -> Self {
+        Self::open_model(hops, context_tokens, HASH).await
+    }
+
+    /// As [`Chain::open`], for a model of another hash.
+    pub(crate) async fn open_model(hops: &[(Arc<dyn Hop>, Span)], context_tokens: u32, model: ModelHash) -> Self {
         let session = SessionId::random();
         let mut sessions = vec![];
         for (hop, span) in hops {
-            let request = OpenSession { session, model: HASH, span: *span, dtype: Dtype::F32, context_tokens };
+            let request = OpenSession { session, model, span: *span, dtype: Dtype::F32, context_tokens };
             sessions.push(hop.open(request).await.unwrap());
         }
         Self { sessions, seq: 0, position: 0 }

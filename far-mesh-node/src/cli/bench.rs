@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::{Device, Flags, Precision, Threads};
+use crate::config::{Device, Flags, Precision, Quantize, Threads};
 
 /// Measure this machine, alone and as a mesh.
 ///
@@ -39,6 +39,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
+    /// none, or what F32, F16 and BF16 weights are packed to while they are loaded: q8_0 halves bf16, q4_0 quarters it. All
+    /// nodes of a model must pack it alike: packed, it counts as another model [default: none]
+    #[arg(long, value_name = "none|q8_0|q4_0")]
+    pub quantize: Option<Quantize>,
+
     /// Threads that compute [default: the processors this process may use]
     #[arg(long, value_name = "N")]
     pub threads: Option<Threads>,
@@ -55,6 +60,7 @@ impl BenchArgs {
             model: self.model.clone(),
             device: self.device,
             precision: self.precision,
+            quantize: self.quantize,
             threads: self.threads,
             ..Flags::default()
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use far_ledger::cost::Price;
 
 use super::MeshArgs;
-use crate::config::{Flags, Precision, Threads, parse_money};
+use crate::config::{Flags, Precision, Quantize, Threads, parse_money};
 
 /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
 ///
@@ -28,6 +28,11 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
+    /// none, or what F32, F16 and BF16 weights are packed to while they are loaded: q8_0 halves bf16, q4_0 quarters it. All
+    /// nodes of a model must pack it alike: packed, it counts as another model [default: none]
+    #[arg(long, value_name = "none|q8_0|q4_0")]
+    pub quantize: Option<Quantize>,
+
     /// What a generated token costs, in FAR [env: PRICE_PER_TOKEN_FAR] [default: 0.0001]
     #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>)]
     pub price: Option<Price>,
@@ -47,6 +52,7 @@ impl CoordinatorArgs {
         Flags {
             model: self.model.clone(),
             precision: self.precision,
+            quantize: self.quantize,
             price: self.price,
             threads: self.threads,
             ..self.mesh.flags()

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::{Flags, Precision, Threads};
+use crate::config::{Flags, Precision, Quantize, Threads};
 
 /// What is asked where nobody asks anything and the demo is not to stay.
 pub const DEFAULT_PROMPT: &str = "Explain quantum computing";
@@ -42,6 +42,11 @@ pub struct DemoArgs {
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
+    /// none, or what F32, F16 and BF16 weights are packed to while they are loaded: q8_0 halves bf16, q4_0 quarters it. All
+    /// nodes of a model must pack it alike: packed, it counts as another model [default: none]
+    #[arg(long, value_name = "none|q8_0|q4_0")]
+    pub quantize: Option<Quantize>,
+
     /// Most tokens of the answer; a paragraph or two
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
@@ -62,7 +67,13 @@ pub struct DemoArgs {
 impl DemoArgs {
     /// What these flags set.
     pub fn flags(&self) -> Flags {
-        Flags { model: self.model.clone(), precision: self.precision, threads: self.threads, ..Flags::default() }
+        Flags {
+            model: self.model.clone(),
+            precision: self.precision,
+            quantize: self.quantize,
+            threads: self.threads,
+            ..Flags::default()
+        }
     }
 
     /// What to ask, if anything.

@@ -15,6 +15,7 @@ Examples:
   far-mesh models pull smollm2-135m-instruct                     from the catalogue
   far-mesh models pull hf:OWNER/REPO/FILE.gguf                   from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN)
   far-mesh models pull ~/models/mine.gguf                        register a file where it lies
+  far-mesh models pull ~/models/Qwen3-0.6B                       or a folder of config.json, tokenizer.json, *.safetensors
   far-mesh models inspect smollm2-135m-instruct --json"
 )]
 pub struct ModelsArgs {
@@ -32,24 +33,24 @@ pub enum ModelsCommand {
         #[arg(long, help_heading = "Output")]
         json: bool,
     },
-    /// Fetch a model, or register a file
+    /// Fetch a model, or register a file or folder
     ///
     /// An interrupted fetch goes on where it stopped. The file is used only once its size and SHA-256 are right.
     Pull {
-        /// Name of the catalogue, hf:OWNER/REPO/FILE, or path of a file
+        /// Name of the catalogue, hf:OWNER/REPO/FILE, or path of a GGUF file or of a folder as Hugging Face lays it out
         #[arg(value_name = "NAME|hf:OWNER/REPO/FILE|PATH")]
         model: String,
-        /// SHA-256 the file must have [default: the catalogue's, or the one the server names]
+        /// SHA-256 the file or folder must have [default: the catalogue's, or the one the server names]
         #[arg(long, value_name = "HEX")]
         sha256: Option<Sha256>,
         /// Print one JSON object with name, path, bytes and sha256, and nothing else on standard output
         #[arg(long, help_heading = "Output")]
         json: bool,
     },
-    /// Show what a model file holds
+    /// Show what a model holds
     Inspect {
-        /// Name of a pulled model, or path of a file
-        #[arg(value_name = "FILE|NAME")]
+        /// Name of a pulled model, or path of a file or folder
+        #[arg(value_name = "PATH|NAME")]
         model: String,
         /// Print one JSON object, and nothing else on standard output
         #[arg(long, help_heading = "Output")]

@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
-use crate::config::{ByteSize, Device, Flags, Layers, Precision, Sessions, Threads, parse_money, parse_region};
+use crate::config::{
+    ByteSize, Device, Flags, Layers, Precision, Quantize, Sessions, Threads, parse_money, parse_region,
+};
 
 /// Serve layers of a model.
 #[derive(Clone, Debug, Args)]
@@ -50,6 +52,11 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "packed|exact")]
     pub precision: Option<Precision>,
 
+    /// none, or what F32, F16 and BF16 weights are packed to while they are loaded: q8_0 halves bf16, q4_0 quarters it. All
+    /// nodes of a model must pack it alike: packed, it counts as another model [default: none]
+    #[arg(long, value_name = "none|q8_0|q4_0")]
+    pub quantize: Option<Quantize>,
+
     /// Most memory that --layers auto fills with weights and caches, such as 6GiB [default: four fifths of what is free]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<ByteSize>,
@@ -87,6 +94,7 @@ impl ProviderRunArgs {
             layers: self.layers,
             device: self.device,
             precision: self.precision,
+            quantize: self.quantize,
             max_memory: self.max_memory,
             max_sessions: self.max_sessions,
             wallet: self.wallet,

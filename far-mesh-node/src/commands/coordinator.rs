@@ -66,7 +66,7 @@ async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordi
         name: model.name,
         path: model.path,
         hash: model.hash,
-        precision: config.precision.into(),
+        precision: config.weights(),
         threads: config.threads.get().get(),
     };
     let started = Coordinator::start(node.clone(), settings, move |done, total| {

@@ -7,7 +7,7 @@ use far_mesh_core::{
     coordinator,
     hop::HopError,
     kernel::CudaMissing,
-    model::{self, gguf::GgufError},
+    model::{self, SourceError},
     peer::{BootstrapError, SpawnError, identity::KeyError},
     provider,
     shard::{LoadError, PlanError},
@@ -104,9 +104,9 @@ pub enum CommandError {
     /// A shard was not loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The model's header is not usable.
+    /// The model's files are not usable.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Source(#[from] SourceError),
     /// The model is not one that is run here.
     #[error(transparent)]
     Model(#[from] model::ConfigError),

@@ -24,6 +24,7 @@ pub(super) fn computing_flags(config: &Config) -> Vec<OsString> {
     let flags = [
         ("--device", config.device.to_string()),
         ("--precision", config.precision.to_string()),
+        ("--quantize", config.quantize.to_string()),
         ("--threads", config.threads.to_string()),
     ];
     flags.into_iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect()

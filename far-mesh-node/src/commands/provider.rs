@@ -2,7 +2,7 @@
 
 use far_mesh_core::{
     id::Span,
-    model::{ModelConfig, gguf},
+    model::{ModelConfig, Source},
     peer::{Node, Wallet},
     provider::{Provider, Terms},
     route::Coverage,
@@ -67,10 +67,10 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
     let span = match config.layers {
         Layers::Span(span) => span,
         Layers::Auto => {
-            let file = gguf::File::open(&path)?;
-            let all = ModelConfig::from_gguf(&file)?.all_layers();
+            let file = Source::open(&path)?;
+            let all = ModelConfig::read(&file)?.all_layers();
             let fits = plan_span(&file, memory(config, &device), arena_tokens)?;
-            let adverts = node.adverts(hash).await.unwrap_or_default();
+            let adverts = node.adverts(config.weights().hash(hash)).await.unwrap_or_default();
             let span = neediest(all, fits, adverts.iter().map(|advert| advert.shard.span));
             tracing::info!(%span, "the widest span that fits, where the fewest nodes serve");
             span
@@ -82,7 +82,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         hash,
         span: Some(span),
         head: false,
-        precision: config.precision.into(),
+        precision: config.weights(),
         threads,
         arena_tokens,
         batching: shard::Batching::default(),

@@ -4,16 +4,16 @@ use std::path::Path;
 
 use far_mesh_core::{
     id::Span,
-    model::{ModelConfig, gguf},
+    model::{ModelConfig, Source},
     shard::{self, Shard},
 };
 
 use super::CommandError;
 use crate::progress::Progress;
 
-/// All layers of the model in a file; only its header is read.
+/// All layers of a model; only headers and settings are read.
 pub(super) fn all_layers(path: &Path) -> Result<Span, CommandError> {
-    Ok(ModelConfig::from_gguf(&gguf::File::open(path)?)?.all_layers())
+    Ok(ModelConfig::read(&Source::open(path)?)?.all_layers())
 }
 
 /// Loads a shard on a thread where blocking is allowed, with a progress bar called `label`.

@@ -16,11 +16,27 @@ pub enum Precision {
     Exact,
 }
 
-impl From<Precision> for far_mesh_core::model::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::Packed => Self::Packed,
-            Precision::Exact => Self::Exact,
+/// What dense weights are packed to while they are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Quantize {
+    /// Nothing: they stay as they are in the file.
+    #[default]
+    None,
+    /// 8 bits and a scale for each 32.
+    Q8_0,
+    /// 4 bits and a scale for each 32.
+    Q4_0,
+}
+
+impl Precision {
+    /// What weights become on the device; a quantized model is never computed exactly, which [`super::Config`] holds.
+    pub(super) fn with(self, quantize: Quantize) -> far_mesh_core::model::Precision {
+        use far_mesh_core::model::{Precision as Weights, Quantize as Kind};
+        match (self, quantize) {
+            (Self::Exact, _) => Weights::Exact,
+            (Self::Packed, Quantize::None) => Weights::Packed,
+            (Self::Packed, Quantize::Q8_0) => Weights::Quantized(Kind::Q8_0),
+            (Self::Packed, Quantize::Q4_0) => Weights::Quantized(Kind::Q4_0),
         }
     }
 }
@@ -67,6 +83,7 @@ macro_rules! words {
     };
 }
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
+words!(Quantize, "none, q8_0 or q4_0", None = "none", Q8_0 = "q8_0", Q4_0 = "q4_0");
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +138,9 @@ mod tests {
     fn words_survive_their_text_form() {
         for precision in [Precision::Packed, Precision::Exact] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for quantize in [Quantize::None, Quantize::Q8_0, Quantize::Q4_0] {
+            assert_eq!(quantize.to_string().parse(), Ok(quantize));
         }
         for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(7)] {
             assert_eq!(device.to_string().parse(), Ok(device));

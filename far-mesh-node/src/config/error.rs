@@ -120,6 +120,16 @@ pub enum ConfigError {
         /// Who set the key.
         psk: Origin,
     },
+    /// Weights that lose bits while they are loaded are not exact.
+    #[error("{precision}: exact arithmetic, but {quantize} packs the weights to {kind}: drop one of the two")]
+    ExactQuantized {
+        /// Who asked for exact arithmetic.
+        precision: Origin,
+        /// Who asked for packing.
+        quantize: Origin,
+        /// To what.
+        kind: String,
+    },
 }
 
 /// What is wrong with one value, and what to write instead. The value itself is named by who reports this.

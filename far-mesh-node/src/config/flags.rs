@@ -6,7 +6,7 @@ use far_ledger::{WalletAddress, cost::Price};
 use multiaddr::Multiaddr;
 
 use super::{
-    choice::{Device, Layers, Precision},
+    choice::{Device, Layers, Precision, Quantize},
     value::{ByteSize, HttpAddress, Sessions, Threads},
 };
 
@@ -29,6 +29,8 @@ pub struct Flags {
     pub model: Option<String>,
     /// `--precision`
     pub precision: Option<Precision>,
+    /// `--quantize`
+    pub quantize: Option<Quantize>,
     /// `--price`
     pub price: Option<Price>,
     /// `--layers`

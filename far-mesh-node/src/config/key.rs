@@ -85,6 +85,11 @@ pub const KEYS: &[Key] = &[
         ..one("precision", &["FAR_MESH_PRECISION"], COMPUTING)
     },
     Key {
+        meaning: "what dense weights are packed to while they are loaded: none, q8_0 or q4_0",
+        default: "none: what a file holds is served with its bits; nodes that pack serve another model",
+        ..one("quantize", &["FAR_MESH_QUANTIZE"], COMPUTING)
+    },
+    Key {
         meaning: "price of a token in FAR",
         default: "0.0001: the price a request has where nobody set one",
         ..one("price_per_token_far", &["PRICE_PER_TOKEN_FAR", "FAR_MESH_PRICE_PER_TOKEN_FAR"], COMPUTING)

@@ -10,7 +10,7 @@ use far_ledger::{Amount, WalletAddress, cost::Price};
 use multiaddr::{Multiaddr, Protocol};
 
 use super::{
-    choice::{Device, Layers, Precision},
+    choice::{Device, Layers, Precision, Quantize},
     entry::{Entries, Entry, Origin, Text},
     error::{ConfigError, ValueError},
     flags::Flags,
@@ -53,6 +53,8 @@ pub struct Config {
     pub model: String,
     /// How shards compute.
     pub precision: Precision,
+    /// What dense weights are packed to.
+    pub quantize: Quantize,
     /// Price of a token.
     pub price_per_token: Price,
     /// Layers a provider serves.
@@ -99,6 +101,7 @@ impl Config {
                 .one("model", |text| bounded(text, MAX_MODEL_CHARS))?
                 .unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
             precision: reader.parsed("precision")?.unwrap_or_default(),
+            quantize: reader.parsed("quantize")?.unwrap_or_default(),
             price_per_token: reader.one("price_per_token_far", parse_money)?.unwrap_or(DEFAULT_PRICE),
             layers: reader.parsed("layers")?.unwrap_or_default(),
             device: reader.parsed("device")?.unwrap_or_default(),
@@ -124,6 +127,11 @@ impl Config {
     /// Who set a setting, by its name in the file.
     pub fn origin(&self, key: &str) -> &Origin {
         self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+
+    /// What weights become on the device.
+    pub fn weights(&self) -> far_mesh_core::model::Precision {
+        self.precision.with(self.quantize)
     }
 
     fn apply(&mut self, flags: Flags, directory: &Path) {
@@ -154,6 +162,7 @@ impl Config {
             threads => self.threads, "threads", "--threads", |value| value;
             model => self.model, "model", "--model", |value| value;
             precision => self.precision, "precision", "--precision", |value| value;
+            quantize => self.quantize, "quantize", "--quantize", |value| value;
             price => self.price_per_token, "price_per_token_far", "--price", |value| value;
             layers => self.layers, "layers", "--layers", |value| value;
             device => self.device, "device", "--device", |value| value;
@@ -172,6 +181,13 @@ impl Config {
                 listen: self.origin("listen").clone(),
                 address: address.to_string(),
                 psk: self.origin("psk").clone(),
+            });
+        }
+        if self.precision == Precision::Exact && self.quantize != Quantize::None {
+            return Err(ConfigError::ExactQuantized {
+                precision: self.origin("precision").clone(),
+                quantize: self.origin("quantize").clone(),
+                kind: self.quantize.to_string(),
             });
         }
         Ok(())

@@ -97,6 +97,8 @@ fn a_wrong_file_is_refused_with_line_value_and_remedy() {
         ("[provider]\nwallet = '0x1234'", &["far-mesh.toml:2", "40 hexadecimal digits"]),
         ("wallet = '0x5aaEb6053F3E94C9b9A09f33669435E7Ef1BeAed'", &["checksum", "copy it again"]),
         ("wallet = '0x0000000000000000000000000000000000000000'", &["zero address"]),
+        ("precision = 'exact'\nquantize = 'q8_0'", &["far-mesh.toml:1", "far-mesh.toml:2", "q8_0", "drop one"]),
+        ("quantize = 'q2'", &["q2", "none, q8_0 or q4_0"]),
         ("a = 1\nb", &["far-mesh.toml:2:", "not valid TOML"]),
         ("psk = 'k'\nlisten = '/ip4/0.0.0.0/udp/1/quic-v1'", &["far-mesh.toml:2", "quic-v1", "far-mesh.toml:1", "tcp"]),
     ] {

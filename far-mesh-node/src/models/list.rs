@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     catalog::CATALOG,
-    manifest::Manifest,
+    manifest::{Facts, Manifest},
     store::{Store, StoreError, beside},
 };
 use crate::config::Sha256;
@@ -95,10 +95,10 @@ pub fn list(data_dir: &Path) -> Result<Vec<Listed>, StoreError> {
 }
 
 fn listed(path: PathBuf, manifest: Manifest) -> Listed {
-    let state = match fs::metadata(&path) {
-        Ok(metadata) if manifest.describes(&metadata) => State::Ready,
-        Ok(_) => State::Changed,
-        Err(_) => State::Missing,
+    let state = match Facts::of(&path) {
+        Ok(facts) if manifest.describes(facts) => State::Ready,
+        _ if path.exists() => State::Changed,
+        _ => State::Missing,
     };
     Listed {
         name: manifest.name,

@@ -1,12 +1,13 @@
 //! What is known about a file of a model, recorded beside it.
 
 use std::{
-    fs::{self, Metadata},
-    io::Read,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
+use far_mesh_core::model::model_files;
 use serde::{Deserialize, Serialize};
 
 use super::store::{StoreError, beside, make_room_for, publish};
@@ -25,11 +26,11 @@ pub struct Manifest {
     /// The hub's commit, where it said one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// Size of the file.
+    /// Size of the file, or of all files of the folder.
     pub bytes: u64,
-    /// SHA-256 of the file, as computed here.
+    /// SHA-256 of the file or folder, as computed here.
     pub sha256: Sha256,
-    /// When the file last changed, in nanoseconds since 1970, when it was hashed.
+    /// When the file or the latest of the folder last changed, in nanoseconds since 1970, when it was hashed.
     pub modified_ns: u64,
     /// The file, where it does not lie beside the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,8 +39,8 @@ pub struct Manifest {
 
 impl Manifest {
     /// Whether the file is still the one that was hashed, as far as size and time of change tell.
-    pub(super) fn describes(&self, metadata: &Metadata) -> bool {
-        metadata.is_file() && metadata.len() == self.bytes && modified_ns(metadata) == self.modified_ns
+    pub(super) fn describes(&self, facts: Facts) -> bool {
+        facts == Facts { bytes: self.bytes, modified_ns: self.modified_ns }
     }
 
     /// The manifest of a file, or none.
@@ -80,10 +81,30 @@ impl Manifest {
     }
 }
 
-/// When a file last changed, in nanoseconds since 1970; 0 where the file system does not say.
-pub(super) fn modified_ns(metadata: &Metadata) -> u64 {
-    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+/// What changes when a model does: of a file its own, of a folder those of all files the model is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) bytes: u64,
+    /// In nanoseconds since 1970; 0 where the file system does not say.
+    pub(super) modified_ns: u64,
+}
+
+impl Facts {
+    /// Looks at a model's files.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let mut all = Self { bytes: 0, modified_ns: 0 };
+        for file in model_files(path).map_err(io::Error::other)? {
+            let metadata = fs::metadata(&file)?;
+            if !metadata.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            }
+            let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let modified_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+            all.bytes = all.bytes.saturating_add(metadata.len());
+            all.modified_ns = all.modified_ns.max(modified_ns);
+        }
+        Ok(all)
+    }
 }
 
 #[cfg(test)]
@@ -95,21 +116,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("m.gguf");
         fs::write(&file, b"1234").unwrap();
-        let metadata = fs::metadata(&file).unwrap();
+        let facts = Facts::of(&file).unwrap();
         let manifest = Manifest {
             name: "m".into(),
             source: "hf:a/b/m.gguf".into(),
             revision: None,
             bytes: 4,
             sha256: Sha256([7; 32]),
-            modified_ns: modified_ns(&metadata),
+            modified_ns: facts.modified_ns,
             path: None,
         };
         manifest.write_beside(&file).unwrap();
         assert_eq!(Manifest::of(&file).unwrap(), Some(manifest.clone()));
-        assert!(manifest.describes(&metadata));
+        assert!(manifest.describes(facts));
         fs::write(&file, b"12345").unwrap();
-        assert!(!manifest.describes(&fs::metadata(&file).unwrap()));
+        assert!(!manifest.describes(Facts::of(&file).unwrap()));
     }
 
     #[test]

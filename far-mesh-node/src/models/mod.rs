@@ -8,6 +8,9 @@
 //! Everything lies in `<data-dir>/models/`: catalogue files by their name, hub files in `OWNER/REPO/`, and for a file
 //! that was registered where it lies, its manifest alone.
 //!
+//! A path names a GGUF file or a folder as Hugging Face lays it out. A whole repository of a hub is not fetched: its files
+//! are copied by the hub's own tools, and the folder is registered.
+//!
 //! Invariants: a file without `.part` was complete and had the right SHA-256 when it got its name. Two processes that
 //! want the same file fetch it once: the second waits for the lock, then finds it. A manifest is trusted as long as
 //! size and time of change of its file are what it says; else the file is hashed again.

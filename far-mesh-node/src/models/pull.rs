@@ -7,7 +7,7 @@ use std::{
 
 use far_mesh_core::{
     id::ModelHash,
-    model::{HashError, model_hash},
+    model::{self, HashError, SourceError, model_hash},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     hub::{Hub, HubFile},
     list::manifests,
     lock::Lock,
-    manifest::{Manifest, modified_ns},
+    manifest::{Facts, Manifest},
     python::{PythonError, Wheel, remove_dir},
     reference::{Reference, ReferenceError},
     store::{Store, StoreError, beside, publish},
@@ -25,16 +25,16 @@ use super::{
 };
 use crate::{config::Sha256, progress::Progress};
 
-/// A model file on this machine.
+/// A model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// What the model is called, here and over HTTP.
     pub name: String,
-    /// Its file.
+    /// Its file or folder.
     pub path: PathBuf,
-    /// SHA-256 of the file: what tells nodes that they hold the same model.
+    /// SHA-256 of the file or folder: what tells nodes that they hold the same model.
     pub hash: ModelHash,
-    /// Size of the file.
+    /// Size of the file, or of all files the model is made of.
     pub bytes: u64,
 }
 
@@ -77,8 +77,11 @@ pub enum PullError {
         /// Whether it was ours to delete.
         deleted: bool,
     },
-    /// The path is a folder or a device.
-    #[error("{} is not a regular file: name a model file", path.display())]
+    /// A folder is no model.
+    #[error(transparent)]
+    Folder(#[from] SourceError),
+    /// The path is a device, or one file of several.
+    #[error("{} is no model: name a GGUF file, or the folder of config.json, tokenizer.json and safetensors", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
@@ -205,7 +208,7 @@ impl Puller {
             revision: None,
             bytes: model.bytes,
             sha256: Sha256(model.hash.0),
-            modified_ns: modified_ns(&metadata(&model.path)?),
+            modified_ns: facts(&model.path)?.modified_ns,
             path: Some(model.path.clone()),
         };
         let place = self.store.registration(&model.name);
@@ -216,18 +219,21 @@ impl Puller {
         Ok(model)
     }
 
-    /// A file of this machine, hashed unless a manifest knows it.
+    /// A file or folder of this machine, hashed unless a manifest knows it.
     async fn path(&self, path: &Path) -> Result<Model, PullError> {
         let path = fs::canonicalize(path).map_err(StoreError::io("open", path))?;
-        let metadata = metadata(&path)?;
-        if !metadata.is_file() {
+        if path.is_dir() {
+            // Says what a folder lacks before anything of it is hashed.
+            model::Source::open(&path)?;
+        } else if !path.is_file() || has_ending(&path, "safetensors") {
             return Err(PullError::NotAFile { path });
         }
+        let facts = facts(&path)?;
         if is_gguf_name(&path) && !verify::is_gguf(&path)? {
             return Err(PullError::NotGguf { path, deleted: false });
         }
         let known = manifests(&self.store)?.into_iter().find(|(file, manifest)| {
-            manifest.describes(&metadata) && fs::canonicalize(file).is_ok_and(|file| file == path)
+            manifest.describes(facts) && fs::canonicalize(file).is_ok_and(|file| file == path)
         });
         let (name, sha256) = match known {
             Some((_, manifest)) => (manifest.name, manifest.sha256),
@@ -236,7 +242,7 @@ impl Puller {
                 (name_of(&path, hash), hash)
             }
         };
-        Ok(Model { name, hash: ModelHash(sha256.0), bytes: metadata.len(), path })
+        Ok(Model { name, hash: ModelHash(sha256.0), bytes: facts.bytes, path })
     }
 
     /// The hash of a file that no manifest knows, remembered for the next start.
@@ -256,7 +262,7 @@ impl Puller {
     /// A model that was pulled or registered under a name and is still what its manifest says.
     fn registered(&self, name: &str) -> Result<Option<Model>, PullError> {
         let intact = |(file, manifest): &(PathBuf, Manifest)| {
-            manifest.name == name && fs::metadata(file).is_ok_and(|metadata| manifest.describes(&metadata))
+            manifest.name == name && Facts::of(file).is_ok_and(|facts| manifest.describes(facts))
         };
         let mut found: Vec<_> = manifests(&self.store)?.into_iter().filter(intact).collect();
         found.dedup_by_key(|(_, manifest)| manifest.sha256);
@@ -278,8 +284,8 @@ impl Puller {
         want: Option<Sha256>,
         record: &Record<'_>,
     ) -> Result<Option<Model>, PullError> {
-        let Ok(metadata) = fs::metadata(target) else { return Ok(None) };
-        let known = Manifest::of(target).unwrap_or_default().filter(|manifest| manifest.describes(&metadata));
+        let Ok(facts) = Facts::of(target) else { return Ok(None) };
+        let known = Manifest::of(target).unwrap_or_default().filter(|manifest| manifest.describes(facts));
         let trusted = known.is_some();
         let hash = match known {
             Some(manifest) => manifest.sha256,
@@ -296,7 +302,7 @@ impl Puller {
             }
             record.manifest(target, hash)?.write_beside(target)?;
         }
-        Ok(Some(record.model(target, hash, metadata.len())))
+        Ok(Some(record.model(target, hash, facts.bytes)))
     }
 
     /// Checks `FILE.part`, gives it its name and records it; a wrong one is deleted.
@@ -328,14 +334,14 @@ struct Record<'a> {
 
 impl Record<'_> {
     fn manifest(&self, target: &Path, sha256: Sha256) -> Result<Manifest, StoreError> {
-        let metadata = metadata(target)?;
+        let Facts { bytes, modified_ns } = facts(target)?;
         Ok(Manifest {
             name: self.name.to_owned(),
             source: self.source.clone(),
             revision: self.revision.clone(),
-            bytes: metadata.len(),
+            bytes,
             sha256,
-            modified_ns: modified_ns(&metadata),
+            modified_ns,
             path: None,
         })
     }
@@ -352,21 +358,27 @@ fn check(path: &Path, got: Sha256, want: Option<Sha256>, deleted: bool) -> Resul
     }
 }
 
-fn metadata(path: &Path) -> Result<fs::Metadata, StoreError> {
-    fs::metadata(path).map_err(StoreError::io("read", path))
+fn facts(path: &Path) -> Result<Facts, StoreError> {
+    Facts::of(path).map_err(StoreError::io("read", path))
 }
 
 fn is_gguf_name(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+    has_ending(path, "gguf") && !path.is_dir()
+}
+
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case(ending))
 }
 
 /// The catalogue's name for a file with this hash, so that nodes with a path and nodes with a name agree; else the
-/// file's own name without its ending.
+/// file's own name without its ending, or the folder's.
 fn name_of(path: &Path, hash: Sha256) -> String {
     if let Some(entry) = CATALOG.iter().find(|entry| catalog_hash(entry) == Some(hash)) {
         return entry.name.to_owned();
     }
-    let stem = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    // What stands behind a dot in a folder's name is no ending.
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let stem = stem.map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = stem.chars().map(plain).collect();
     let name = name.trim_start_matches('.');

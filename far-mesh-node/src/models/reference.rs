@@ -15,7 +15,7 @@ pub enum Reference {
     Catalog(&'static Entry),
     /// A file of a hub.
     Hub(HubFile),
-    /// A file of this machine.
+    /// A file or folder of this machine.
     Path(PathBuf),
     /// Another name: perhaps of a model that was pulled or registered.
     Name(String),
@@ -78,7 +78,12 @@ impl Reference {
             || path
                 .extension()
                 .is_some_and(|end| end.eq_ignore_ascii_case("gguf") || end.eq_ignore_ascii_case("safetensors"));
-        if looks_like_a_file || path.is_file() { Ok(Self::Path(path)) } else { Ok(Self::Name(text.to_owned())) }
+        // A folder of the working directory that holds no model does not hide a model of its name.
+        if looks_like_a_file || path.is_file() || path.join("config.json").is_file() {
+            Ok(Self::Path(path))
+        } else {
+            Ok(Self::Name(text.to_owned()))
+        }
     }
 }
 

@@ -336,7 +336,7 @@ async fn what_is_no_model_on_this_machine_is_named() {
     fs::write(&text, "hello").unwrap();
     for (name, part) in [
         (text.to_str().unwrap(), "not a GGUF file"),
-        (dir.path().join("").to_str().unwrap(), "not a regular file"),
+        (dir.path().join("").to_str().unwrap(), "no config.json"),
         ("./absent.gguf", "does not exist"),
         ("smollm2-135m-instrct", "did you mean smollm2-135m-instruct"),
         ("hf:../../etc/passwd", "hf:OWNER/REPO/FILE"),

@@ -10,6 +10,7 @@ mod determinism;
 mod doctor;
 mod embed;
 mod events;
+mod folder;
 mod ledger;
 mod models;
 mod openai;

@@ -91,15 +91,31 @@ impl File {
     /// [`GgufError::Io`]. `into` is then as long as before.
     pub fn read(&self, tensor: &TensorInfo, into: &mut Vec<u8>) -> Result<(), GgufError> {
         let (_, bytes) = tensor.readable()?;
-        let end = tensor.offset.saturating_add(bytes);
+        self.read_part(tensor, 0, bytes, into)
+    }
+
+    /// Appends `bytes` bytes of a tensor, the first of them `skip` from its start.
+    ///
+    /// # Errors
+    /// As [`File::read`]; [`GgufError::Outside`] also for bytes beyond the tensor.
+    pub(in crate::model) fn read_part(
+        &self,
+        tensor: &TensorInfo,
+        skip: u64,
+        bytes: u64,
+        into: &mut Vec<u8>,
+    ) -> Result<(), GgufError> {
+        let (_, whole) = tensor.readable()?;
+        let offset = tensor.offset.saturating_add(skip);
+        let end = offset.saturating_add(bytes);
         let outside = || GgufError::Outside { tensor: tensor.name.clone(), end, file_bytes: self.file_bytes };
         // Holds for every tensor of this file's table; `tensor` might be of another's.
-        if end > self.file_bytes {
+        if end > self.file_bytes || skip.saturating_add(bytes) > whole {
             return Err(outside());
         }
         let start = into.len();
         into.resize(start + bytes as usize, 0);
-        let read = read_exact_at(&self.file, &mut into[start..], tensor.offset);
+        let read = read_exact_at(&self.file, &mut into[start..], offset);
         read.map_err(|source| {
             into.truncate(start);
             match source.kind() {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    ModelConfig,
+    ModelConfig, Source,
     testing::{GgufWriter, TinyLlama},
 };
 
@@ -178,8 +178,7 @@ fn a_model_with_any_flipped_bit_is_refused_or_still_whole() {
         // Through the file system now and then: it is slow.
         if bit % 13 == 0 {
             std::fs::write(&path, &bytes).unwrap();
-            if let Ok(config) =
-                File::open(&path).map_err(|_| ()).and_then(|f| ModelConfig::from_gguf(&f).map_err(|_| ()))
+            if let Ok(config) = Source::open(&path).map_err(|_| ()).and_then(|f| ModelConfig::read(&f).map_err(|_| ()))
             {
                 assert!(config.attention.heads.is_multiple_of(config.attention.kv_heads));
             }

@@ -19,6 +19,9 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Most bytes of an index: real ones have less than a hundredth.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
+/// Most files of a checkpoint, all of them open at once (the largest in use have about 200).
+const MAX_FILES: usize = 512;
+
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
@@ -38,29 +41,26 @@ impl Checkpoint {
     /// [`SafetensorsError`] when a file cannot be read, is none of the format or is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SafetensorsError> {
         let path = path.as_ref();
-        let index = path.join(INDEX);
         let mut checkpoint = Self { files: vec![], tensors: HashMap::new(), bytes_read: AtomicU64::new(0) };
-        if !path.is_dir() {
-            checkpoint.add(path.to_path_buf())?;
-        } else if !index.exists() {
-            checkpoint.add(path.join(SINGLE))?;
-        } else {
-            let Index { weight_map } = read_index(&index)?;
-            let mut names: Vec<&String> = weight_map.values().collect();
-            names.sort_unstable();
-            names.dedup();
-            for name in names {
-                let mut parts = Path::new(name).components();
-                if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-                    return Err(SafetensorsError::Outside { path: index, file: name.clone() });
-                }
-                checkpoint.add(path.join(name))?;
-            }
-            if let Some(missing) = weight_map.keys().find(|name| !checkpoint.tensors.contains_key(*name)) {
-                return Err(SafetensorsError::MissingTensor(missing.clone()));
-            }
+        let (files, named) = match path.is_dir() {
+            true => files_of(path)?,
+            false => (vec![path.to_path_buf()], vec![]),
+        };
+        for file in files {
+            checkpoint.add(file)?;
         }
-        Ok(checkpoint)
+        match named.into_iter().find(|name| !checkpoint.tensors.contains_key(name)) {
+            Some(missing) => Err(SafetensorsError::MissingTensor(missing)),
+            None => Ok(checkpoint),
+        }
+    }
+
+    /// The files of a folder's checkpoint, ascending by name.
+    ///
+    /// # Errors
+    /// [`SafetensorsError`] when the index cannot be read, is damaged, or names what is not beside it.
+    pub fn files_in(folder: &Path) -> Result<Vec<PathBuf>, SafetensorsError> {
+        Ok(files_of(folder)?.0)
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), SafetensorsError> {
@@ -115,6 +115,32 @@ impl Checkpoint {
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
+}
+
+/// The files of a folder, and the tensors that its index says are in them.
+fn files_of(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>), SafetensorsError> {
+    let index = folder.join(INDEX);
+    if !index.exists() {
+        return Ok((vec![folder.join(SINGLE)], vec![]));
+    }
+    let Index { weight_map } = read_index(&index)?;
+    let mut names: Vec<&String> = weight_map.values().collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.len() > MAX_FILES {
+        return Err(SafetensorsError::Files { path: index, files: names.len(), most: MAX_FILES });
+    }
+    for name in &names {
+        let mut parts = Path::new(name).components();
+        // One component, and nothing that a path would drop: `x/` names a folder.
+        let plain =
+            matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name.as_str());
+        if !plain {
+            return Err(SafetensorsError::Outside { path: index, file: (*name).clone() });
+        }
+    }
+    let files = names.iter().map(|name| folder.join(name)).collect();
+    Ok((files, weight_map.into_keys().collect()))
 }
 
 fn open_regular(path: &Path) -> Result<fs::File, SafetensorsError> {

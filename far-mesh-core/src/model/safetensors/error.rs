@@ -60,6 +60,28 @@ pub enum SafetensorsError {
         /// The name.
         file: String,
     },
+    /// Two experts of a layer that are not alike.
+    #[error("tensor {other:?} is {but}, {first:?} is {is}: the checkpoint is damaged; pull it again")]
+    Unequal {
+        /// The first expert's.
+        first: String,
+        /// Its type and shape.
+        is: String,
+        /// Another expert's.
+        other: String,
+        /// Its type and shape.
+        but: String,
+    },
+    /// The index names more files than any checkpoint has.
+    #[error("the index {} names {files} files, at most {most} are read: it is damaged", path.display())]
+    Files {
+        /// The index.
+        path: PathBuf,
+        /// How many.
+        files: usize,
+        /// The limit.
+        most: usize,
+    },
     /// A tensor the model needs is not there.
     #[error("the checkpoint has no tensor {0:?}: it is incomplete or not of the architecture it names")]
     MissingTensor(String),

@@ -17,6 +17,9 @@ use crate::{kernel::Format, model::ranged::read_exact_at};
 /// Most bytes of header, as the format has it.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// Most tensors of a file: 94 layers of 128 experts have 36 thousand.
+const MAX_TENSORS: usize = 1 << 18;
+
 /// Bytes that hold the header's length.
 const LENGTH_BYTES: u64 = 8;
 
@@ -45,6 +48,11 @@ impl TensorInfo {
     pub fn format(&self) -> Result<Format, SafetensorsError> {
         dense(&self.dtype)
             .ok_or_else(|| SafetensorsError::Unsupported { tensor: self.name.clone(), dtype: self.dtype.clone() })
+    }
+
+    /// The decoder layer it belongs to: `model.layers.N.`
+    pub fn layer(&self) -> Option<u32> {
+        self.name.strip_prefix("model.layers.")?.split_once('.')?.0.parse().ok()
     }
 }
 
@@ -84,6 +92,9 @@ impl<'de> Deserialize<'de> for Table {
                     if name == "__metadata__" {
                         map.next_value::<serde::de::IgnoredAny>()?;
                         continue;
+                    }
+                    if table.len() == MAX_TENSORS {
+                        return Err(M::Error::custom(format!("it has more than {MAX_TENSORS} tensors")));
                     }
                     match table.entry(name) {
                         btree_map::Entry::Vacant(place) => {

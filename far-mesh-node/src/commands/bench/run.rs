@@ -141,7 +141,7 @@ impl Alone {
             hash: model.hash,
             span: Some(all_layers(&model.path)?),
             head: true,
-            precision: config.precision.into(),
+            precision: config.weights(),
             threads: config.threads.get().get(),
             arena_tokens: ARENA_TOKENS.max(sessions * SESSION_TOKENS),
             batching: shard::Batching::default(),
@@ -150,8 +150,8 @@ impl Alone {
         let shard = load(shard, "loading all layers").await?;
         let hop: Arc<dyn Hop> = shard.hop().ok_or(HopError::Closed)?;
         let head: Arc<dyn Head> = shard.head().ok_or(HopError::Closed)?;
-        let prompts = Arc::default();
-        let subject = Subject { hop, head, model: model.hash, info: shard.info().clone(), prompts };
+        let (info, prompts) = (shard.info().clone(), Arc::default());
+        let subject = Subject { hop, head, model: info.hash, info, prompts };
         Ok(Self { shard, subject })
     }
 }
@@ -192,7 +192,7 @@ impl Together {
             name: model.name.clone(),
             path: model.path.clone(),
             hash: model.hash,
-            precision: config.precision.into(),
+            precision: config.weights(),
             threads: config.threads.get().get(),
         };
         let coordinator = Coordinator::start(node.clone(), settings, |_, _| ()).await?;
