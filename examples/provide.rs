@@ -14,6 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         hash,
         span: Some(layers.parse()?),
         head: false,
+        device: shard::DeviceChoice::Cpu,
         precision: model::Precision::Packed,
         threads: 2,
         arena_tokens: 16_384,

@@ -13,7 +13,7 @@ use far_mesh_core::{
     kernel::{Format, Isa},
     limits::MAX_STEPS_IN_FLIGHT,
     model::{Precision, Source, testing::TinyLlama},
-    shard::{Config, LoadError, Shard, plan_span},
+    shard::{Config, Load, LoadError, Shard, plan_span},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -292,10 +292,21 @@ fn what_cannot_be_loaded_is_said() {
 #[test]
 fn auto_takes_the_widest_span_that_fits() {
     let (_dir, config) = tiny(&TinyLlama::default());
-    let file = Source::open(Path::new(&config.model)).unwrap();
-    let shard = load(Config { span: Some(span(0, 3)), head: false, arena_tokens: 512, ..config });
-    let three = (shard.info().packed_bytes + shard.info().arena_bytes) as u64;
-    assert_eq!(plan_span(&file, three + 4096, 512).unwrap(), span(0, 3));
-    assert_eq!(plan_span(&file, u64::MAX, 512).unwrap(), span(0, 6));
-    assert!(plan_span(&file, 1000, 512).unwrap_err().to_string().contains("1000"));
+    let source = Source::open(Path::new(&config.model)).unwrap();
+    for precision in [Precision::Packed, Precision::Exact] {
+        let Config { device, batching, .. } = config;
+        let arena_tokens = 512;
+        let load_as = Load { device, precision, arena_tokens, batching };
+        let layers = |max_bytes| plan_span(&source, &load_as, max_bytes).map_or(0, |span| span.len());
+        let shard = load(Config { span: Some(span(0, 3)), head: false, arena_tokens, precision, ..config.clone() });
+        let used = (shard.info().packed_bytes + shard.info().arena_bytes) as u64;
+        // What three layers are planned with: no less than they take, and little more.
+        let needed = (0..).map(|step| used + step * 4096).find(|bytes| layers(*bytes) == 3).unwrap();
+        assert!(layers(used) < 3 && needed < used + (1 << 20), "{precision:?}: {needed} for {used}");
+        assert_eq!(layers(u64::MAX), 6);
+        let error = plan_span(&source, &load_as, 1000).unwrap_err().to_string();
+        assert!(error.contains("1000") && error.contains("--max-sessions"), "{error}");
+        let wide = Load { arena_tokens: 1 << 20, ..load_as };
+        assert!(plan_span(&source, &wide, needed).is_err(), "an arena of a million positions");
+    }
 }

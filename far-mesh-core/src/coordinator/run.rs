@@ -64,6 +64,7 @@ impl Coordinator {
             hash: config.hash,
             span: None,
             head: true,
+            device: shard::DeviceChoice::Cpu,
             precision: config.precision,
             threads: config.threads,
             arena_tokens: 1,

@@ -15,6 +15,8 @@ mod pool;
 mod probe;
 mod rowwise;
 mod simd;
+#[cfg(all(test, feature = "cuda"))]
+pub(crate) use cube::tests as gpu;
 #[cfg(test)]
 mod tests;
 

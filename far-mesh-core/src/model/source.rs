@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    Precision,
     gguf::{self, GgufError},
     huggingface::{Folder, FolderError},
     safetensors::{self, SafetensorsError},
@@ -113,6 +114,23 @@ impl Source {
     /// Bytes of the tensor GGUF gives this name; 0 where it is not there or its type is unknown.
     pub(crate) fn tensor_bytes(&self, name: &str) -> u64 {
         self.find(name).and_then(|tensor| tensor.bytes()).unwrap_or(0)
+    }
+
+    /// Bytes that a tensor takes once it is loaded; 0 where it is not there or its type is unknown.
+    pub(crate) fn loaded_bytes(&self, name: &str, precision: Precision) -> u64 {
+        let Some(tensor) = self.find(name) else { return 0 };
+        let Ok(format) = tensor.format() else { return 0 };
+        let elements = tensor.dims.iter().product::<u64>();
+        let of = |format: Format| elements / format.block().0 as u64 * format.block().1 as u64;
+        match precision {
+            // Norms and biases are numbers wherever they go.
+            _ if tensor.dims.len() == 1 => of(Format::F32),
+            Precision::Exact => of(Format::F32),
+            Precision::Quantized(kind) if format.block().0 == 1 && tensor.dims[0].is_multiple_of(32) => {
+                of(kind.format())
+            }
+            Precision::Packed | Precision::Quantized(_) => tensor.bytes().unwrap_or(0),
+        }
     }
 
     /// The files' own names of all tensors.

@@ -6,7 +6,7 @@ use super::Batching;
 use crate::{
     activation::Dtype,
     id::{ModelHash, Span},
-    kernel::Isa,
+    kernel::{CudaMissing, Isa},
     model::{ConfigError, ModelError, Precision, SourceError},
 };
 
@@ -21,9 +21,11 @@ pub struct Config {
     pub span: Option<Span>,
     /// Whether to load the final norm and the output matrix.
     pub head: bool,
+    /// What computes.
+    pub device: DeviceChoice,
     /// What the weights become.
     pub precision: Precision,
-    /// Threads that compute, at least 1.
+    /// Threads that compute on the CPU, at least 1.
     pub threads: usize,
     /// Positions that all sessions together may hold; rounded up to whole pages. Room is taken as it is used.
     pub arena_tokens: usize,
@@ -31,6 +33,16 @@ pub struct Config {
     pub batching: Batching,
     /// Instruction set to compute with instead of the machine's best: for tests that all give the same bits.
     pub isa: Option<Isa>,
+}
+
+/// What a shard computes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DeviceChoice {
+    /// The machine's processor.
+    #[default]
+    Cpu,
+    /// The NVIDIA GPU with this number, as [`probe_cuda`](crate::kernel::probe_cuda) counts them.
+    Cuda(usize),
 }
 
 /// What a loaded shard is.
@@ -105,6 +117,33 @@ pub enum LoadError {
         tokens: usize,
         /// The limit.
         least: usize,
+    },
+    /// The GPU cannot be used.
+    #[error("cannot compute on cuda:{index}: {source}")]
+    Cuda {
+        /// Its number.
+        index: usize,
+        /// What is missing, and the remedy.
+        #[source]
+        source: CudaMissing,
+    },
+    /// The weights, the arena and room to compute do not fit the GPU's memory.
+    #[error(
+        "cuda:{index} has {free_bytes} bytes free, weights, arena and workspace need about {needed_bytes}: serve fewer layers, take a smaller arena, or free memory"
+    )]
+    CudaMemory {
+        /// The GPU.
+        index: usize,
+        /// What is needed.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
+    /// The GPU failed while the shard was made ready.
+    #[error("the device failed while its kernels were made ready: {reason}")]
+    WarmUp {
+        /// What it said.
+        reason: String,
     },
     /// The system gave no thread.
     #[error("cannot start the worker thread: {0}")]

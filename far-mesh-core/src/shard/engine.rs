@@ -9,6 +9,7 @@ use crate::{
     activation::{Activation, Dtype},
     hop::{Input, Rows},
     kernel::{FarBackend, Sequence},
+    limits::MAX_CHUNK_TOKENS,
     model::{Head, SpanModel},
 };
 
@@ -20,6 +21,10 @@ pub(super) trait Engine: Send + fmt::Debug {
     /// Logits of all rows, those of the first activation first.
     fn logits(&mut self, hidden: &[&Activation]) -> Result<Vec<f32>, String>;
 }
+
+/// Numbers of rows that a device may have a kernel of its own for: steps of sessions together, and the positions of chunks.
+const STEPS: [usize; 3] = [1, 4, 8];
+const CHUNKS: [usize; 4] = [2, 33, 130, MAX_CHUNK_TOKENS];
 
 /// A checked step and where its session's cache is.
 #[derive(Debug)]
@@ -59,6 +64,32 @@ impl<B: FarBackend> Engine for ModelEngine<B> {
 }
 
 impl<B: FarBackend> ModelEngine<B> {
+    /// Runs what there is once with rows of every kind, so that a device that compiles its kernels on first use has done so
+    /// before the first request. It writes to the first pages of the cache, which nobody holds yet.
+    pub(super) fn warm_up(&mut self, arena_tokens: usize, context_tokens: usize) -> Result<(), String> {
+        let most = arena_tokens.min(context_tokens);
+        let pages: Vec<u32> = (0..arena_tokens.min(MAX_CHUNK_TOKENS).div_ceil(B::PAGE_TOKENS) as u32).collect();
+        let steps = STEPS.map(|count| (count, 1)).into_iter().chain(CHUNKS.map(|rows| (1, rows)));
+        for (count, rows) in steps {
+            let zeros = || {
+                Activation::new(rows, self.hidden, self.dtype, vec![0; rows * self.hidden * self.dtype.bytes()].into())
+            };
+            let hidden = zeros().map_err(|error| error.to_string())?;
+            if let Some(layers) =
+                self.span.as_ref().map(|(model, _)| model.span().len() as usize).filter(|_| rows <= most)
+            {
+                let embeds = self.span.as_ref().is_some_and(|(model, _)| model.span().start() == 0);
+                let input = if embeds { Input::Tokens(vec![0; rows]) } else { Input::Activation(hidden.clone()) };
+                let step = || EngineStep { position: 0, pages: &pages, input: &input, output: Rows::Last };
+                self.forward(0..layers, &(0..count).map(|_| step()).collect::<Vec<_>>())?;
+            }
+            if self.head.is_some() {
+                self.logits(&vec![&hidden; count])?;
+            }
+        }
+        Ok(())
+    }
+
     fn forward_steps(
         &mut self,
         layers: Range<usize>,
@@ -117,8 +148,12 @@ fn hidden_states<B: FarBackend>(
     dtype: Dtype,
     device: &B::Device,
 ) -> Result<Tensor<B, 2>, String> {
-    if let Some(other) = activations.iter().find(|activation| activation.dtype() != dtype) {
-        return Err(format!("an activation of {:?} came to a model of {dtype:?}", other.dtype()));
+    if activations.iter().any(|activation| activation.dtype() != dtype) {
+        // A head may get them from layers on another device.
+        let values: Vec<f32> = activations.iter().flat_map(|activation| activation.to_f32()).collect();
+        let rows = values.len() / hidden;
+        let x: Tensor<B, 2> = Tensor::from_data(TensorData::new(values, [rows, hidden]), (device, DType::F32));
+        return Ok(x.cast(element(dtype)));
     }
     let rows = activations.iter().map(|activation| activation.tokens()).sum();
     let bytes =

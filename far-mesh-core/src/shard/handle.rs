@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Batching,
-    config::{Config, Info, LoadError},
+    config::{Config, DeviceChoice, Info, LoadError},
+    cuda,
     device::Device,
     dispatch::Dispatch,
     engine::{Engine, ModelEngine},
@@ -29,6 +30,9 @@ use crate::{
     kernel::{FarBackend, Isa, KernelOps, Pool},
     model::{Loader, ModelConfig, Precision, Source},
 };
+
+/// Positions in a page, the same on every device.
+const PAGE_TOKENS: usize = <Flex as KernelOps>::PAGE_TOKENS;
 
 /// Most positions of an arena: 16 million, more than any machine has memory for.
 const MAX_ARENA_TOKENS: usize = 1 << 24;
@@ -50,7 +54,7 @@ struct Worker {
 }
 
 impl Shard {
-    /// Loads a shard on the CPU and starts its worker. Reads for as long as the disk takes: call it where blocking is
+    /// Loads a shard and starts its worker. Reads for as long as the disk takes: call it where blocking is
     /// allowed. `progress` hears bytes of tensors read and bytes in all.
     ///
     /// # Errors
@@ -63,14 +67,21 @@ impl Shard {
         if tokens < least {
             return Err(LoadError::StepTokens { tokens, least });
         }
-        let pool = Pool::new(config.threads);
-        let (engine, info) = {
-            let _threads = pool.install();
-            load_engine::<Flex>(&config, FlexDevice, progress)?
+        let pool = Pool::new(match config.device {
+            DeviceChoice::Cpu => config.threads,
+            // Whoever has the turn only tells the GPU what to do.
+            DeviceChoice::Cuda(_) => 1,
+        });
+        let (engine, info): (Box<dyn Engine>, Info) = match config.device {
+            DeviceChoice::Cpu => {
+                let _threads = pool.install();
+                let (engine, info) = load_engine::<Flex>(&config, FlexDevice, progress)?;
+                (Box::new(engine), info)
+            }
+            DeviceChoice::Cuda(index) => cuda::load(&config, index, progress)?,
         };
-        let page_tokens = <Flex as KernelOps>::PAGE_TOKENS;
-        let arena = Arena::new((info.arena_tokens / page_tokens) as u32, page_tokens);
-        Self::start(Box::new(engine), info, config.head, arena, config.batching, config.isa, pool)
+        let arena = Arena::new((info.arena_tokens / PAGE_TOKENS) as u32, PAGE_TOKENS);
+        Self::start(engine, info, config.head, arena, config.batching, config.isa, pool)
     }
 
     fn start(
@@ -167,7 +178,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// Brings the parts of a model to a device.
-fn load_engine<B: FarBackend>(
+pub(super) fn load_engine<B: FarBackend>(
     config: &Config,
     device: B::Device,
     progress: &mut dyn FnMut(u64, u64),
@@ -222,7 +233,7 @@ fn load_engine<B: FarBackend>(
 }
 
 /// Bytes of the tensors a shard reads.
-fn tensor_bytes(file: &Source, model: &ModelConfig, span: Option<Span>, head: bool) -> u64 {
+pub(super) fn tensor_bytes(file: &Source, model: &ModelConfig, span: Option<Span>, head: bool) -> u64 {
     let embeds = span.is_some_and(|span| span.start() == 0);
     let mut names: Vec<String> = span
         .into_iter()

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
-use super::{config::Info, dispatch::Dispatch, local_hop::check_activation};
+use super::{config::Info, dispatch::Dispatch, local_hop::check_width};
 use crate::{
     activation::Activation,
     hop::{Head, HopError},
@@ -26,7 +26,8 @@ impl Head for LocalHead {
     /// Cancel-safe: a dropped future wastes at most one product.
     fn logits(&self, hidden: Activation) -> BoxFuture<'_, Result<Vec<f32>, HopError>> {
         Box::pin(async move {
-            check_activation(&self.info, &hidden)?;
+            // Of any type: layers on a GPU may give bf16 to a head on the CPU.
+            check_width(&self.info, &hidden)?;
             let answer = self.dispatch.logits(hidden).await?;
             answer.await.unwrap_or(Err(HopError::Closed))
         })

@@ -168,8 +168,17 @@ impl LocalSession {
     }
 }
 
+/// Holds an activation's width against the model's.
+pub(super) fn check_width(info: &Info, activation: &crate::activation::Activation) -> Result<(), HopError> {
+    if activation.hidden() == info.hidden {
+        return Ok(());
+    }
+    let reason = format!("the activation has rows of {} values, must have {}", activation.hidden(), info.hidden);
+    Err(HopError::BadStep { reason })
+}
+
 /// Holds an activation's width and type against the model's.
-pub(super) fn check_activation(info: &Info, activation: &crate::activation::Activation) -> Result<(), HopError> {
+fn check_activation(info: &Info, activation: &crate::activation::Activation) -> Result<(), HopError> {
     let (got, want) = ((activation.hidden(), activation.dtype()), (info.hidden, info.dtype));
     if got != want {
         let reason =

@@ -19,9 +19,13 @@
 
 mod batching;
 mod config;
+mod cuda;
 mod device;
 mod dispatch;
 mod engine;
+mod footprint;
+#[cfg(all(test, feature = "cuda"))]
+mod gpu_tests;
 mod handle;
 mod job;
 mod line;
@@ -40,7 +44,8 @@ mod tests;
 mod worker;
 
 pub use batching::{Batching, PrefixSharing};
-pub use config::{Config, Info, LoadError};
+pub use config::{Config, DeviceChoice, Info, LoadError};
+pub use footprint::Load;
 pub use handle::Shard;
 pub use local_head::LocalHead;
 pub use local_hop::LocalHop;

@@ -1,11 +1,8 @@
-//! How many layers fit a machine.
+//! How many layers fit a device.
 
-use burn_flex::{Flex, FlexDevice};
-
+use super::footprint::{Footprint, Load};
 use crate::{
-    activation::Dtype,
     id::Span,
-    kernel::KernelOps,
     model::{ConfigError, ModelConfig, Source},
 };
 
@@ -18,10 +15,10 @@ pub enum PlanError {
     Config(#[from] ConfigError),
     /// Not even one layer fits.
     #[error(
-        "no layer fits: the first needs {needed_bytes} bytes with an arena of {arena_tokens} tokens, {max_bytes} may be used; free memory or take a smaller arena"
+        "no layer fits: one needs {needed_bytes} bytes with an arena of {arena_tokens} tokens, {max_bytes} may be used; free memory, raise --max-memory or lower --max-sessions"
     )]
     TooSmall {
-        /// Bytes of the embedding, the first layer and its cache.
+        /// Bytes of the greatest layer, its cache, the embedding where it is the first, and workspace.
         needed_bytes: u64,
         /// Positions of the arena.
         arena_tokens: usize,
@@ -30,24 +27,17 @@ pub enum PlanError {
     },
 }
 
-/// The widest span from layer 0 whose packed weights and full arena take at most `max_bytes`.
+/// The widest span that takes at most `max_bytes`, counted from layer 0; one of the same length fits from any other layer too.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn plan_span(file: &Source, max_bytes: u64, arena_tokens: usize) -> Result<Span, PlanError> {
-    let config = ModelConfig::read(file)?;
-    let page = Flex::cache_bytes(&Flex::cache(1, 1, config.attention, Dtype::F32, &FlexDevice)) as u64;
-    let cache = page.saturating_mul(arena_tokens.div_ceil(Flex::PAGE_TOKENS) as u64);
-    let bytes = |name: &str| file.tensor_bytes(name);
-    let mut sum = bytes("token_embd.weight");
-    let mut fit = 0;
-    for layer in 0..config.layers {
-        let weights: u64 = config.block_tensors(layer).map(|name| bytes(&name)).sum();
-        sum = sum.saturating_add(weights).saturating_add(cache);
-        if sum > max_bytes {
-            break;
-        }
-        fit = layer + 1;
-    }
-    Span::new(0, fit).map_err(|_| PlanError::TooSmall { needed_bytes: sum, arena_tokens, max_bytes })
+pub fn plan_span(source: &Source, load: &Load, max_bytes: u64) -> Result<Span, PlanError> {
+    let config = ModelConfig::read(source)?;
+    let footprint = Footprint::of(source, &config, load);
+    let one = |layer| Span::new(layer, layer + 1).map_or(0, |span| footprint.bytes(Some(span), false));
+    Span::new(0, footprint.widest(max_bytes)).map_err(|_| PlanError::TooSmall {
+        needed_bytes: (0..config.layers).map(one).max().unwrap_or(0),
+        arena_tokens: load.arena_tokens,
+        max_bytes,
+    })
 }

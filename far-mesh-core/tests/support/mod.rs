@@ -9,7 +9,7 @@ use far_mesh_core::{
     hop::{Account, Head, Hop, HopSession, Input, OpenSession, Rows, Step},
     id::{ModelHash, SessionId, Span},
     model::Precision,
-    shard::{Batching, Config, PrefixSharing, Shard},
+    shard::{Batching, Config, DeviceChoice, PrefixSharing, Shard},
 };
 
 /// The model file that `tests/run` names.
@@ -28,8 +28,8 @@ pub(crate) fn span(start: u32, end: u32) -> Span {
 /// A configuration on two threads, in which every session computes all of its pages itself.
 pub(crate) fn config(model: PathBuf, span: Option<Span>, head: bool) -> Config {
     let batching = Batching { prefix_sharing: PrefixSharing::Off, ..Batching::default() };
-    let (precision, threads, arena_tokens) = (Precision::Packed, 2, 2048);
-    Config { model, hash: HASH, span, head, precision, threads, arena_tokens, batching, isa: None }
+    let (device, precision, threads, arena_tokens) = (DeviceChoice::Cpu, Precision::Packed, 2, 2048);
+    Config { model, hash: HASH, span, head, device, precision, threads, arena_tokens, batching, isa: None }
 }
 
 pub(crate) fn load(config: Config) -> Shard {

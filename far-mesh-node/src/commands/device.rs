@@ -1,6 +1,9 @@
 //! Which device a shard computes on, and what memory it has.
 
-use far_mesh_core::kernel::{CudaGpu, CudaMissing, try_cuda};
+use far_mesh_core::{
+    kernel::{CudaGpu, CudaMissing, try_cuda},
+    shard::DeviceChoice,
+};
 
 use super::{CommandError, memory::Memory};
 use crate::config::Device;
@@ -33,6 +36,14 @@ impl Chosen {
                 Ok(Self::Cpu)
             }
             (device, Err(source)) => Err(CommandError::Device { device, source }),
+        }
+    }
+
+    /// What a shard is told.
+    pub(super) fn choice(&self) -> DeviceChoice {
+        match self {
+            Self::Cpu => DeviceChoice::Cpu,
+            Self::Cuda(gpu) => DeviceChoice::Cuda(gpu.index),
         }
     }
 

@@ -6,7 +6,7 @@ use far_mesh_core::{
     peer::{Node, Wallet},
     provider::{Provider, Terms},
     route::Coverage,
-    shard::{self, plan_span},
+    shard::{self, Batching, Load, plan_span},
     task::Tasks,
 };
 use serde_json::json;
@@ -64,12 +64,14 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
     let node = join::join(config).await?;
     let max_sessions = config.max_sessions.map(Sessions::get);
     let arena_tokens = max_sessions.unwrap_or(SESSIONS) * SESSION_TOKENS;
+    let batching = Batching::default();
     let span = match config.layers {
         Layers::Span(span) => span,
         Layers::Auto => {
             let file = Source::open(&path)?;
             let all = ModelConfig::read(&file)?.all_layers();
-            let fits = plan_span(&file, memory(config, &device), arena_tokens)?;
+            let load = Load { device: device.choice(), precision: config.weights(), arena_tokens, batching };
+            let fits = plan_span(&file, &load, memory(config, &device))?;
             let adverts = node.adverts(config.weights().hash(hash)).await.unwrap_or_default();
             let span = neediest(all, fits, adverts.iter().map(|advert| advert.shard.span));
             tracing::info!(%span, "the widest span that fits, where the fewest nodes serve");
@@ -82,10 +84,11 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         hash,
         span: Some(span),
         head: false,
+        device: device.choice(),
         precision: config.weights(),
         threads,
         arena_tokens,
-        batching: shard::Batching::default(),
+        batching,
         isa: None,
     };
     let shard = load(shard, &format!("loading layers {span}")).await?;

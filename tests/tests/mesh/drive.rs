@@ -7,7 +7,7 @@ use far_mesh_core::{
     hop::{Head, Hop, HopSession, Input, OpenSession, Rows, Step},
     id::SessionId,
     model::Precision,
-    shard::{Batching, Config, Shard},
+    shard::{Batching, Config, DeviceChoice, Shard},
 };
 
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) fn load(layers: Option<&str>, head: bool) -> Shard {
         hash: hash(),
         span: layers.map(span),
         head,
+        device: DeviceChoice::Cpu,
         precision: Precision::Packed,
         threads: 2,
         arena_tokens: 32_768,

@@ -29,7 +29,7 @@ mod layout;
 mod pass;
 mod rowwise;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod thin;
 mod tile;
 mod trial;

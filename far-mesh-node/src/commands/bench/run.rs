@@ -7,7 +7,7 @@ use far_mesh_core::{
     hop::{Head, Hop, HopError},
     kernel::{Pool, read_bandwidth},
     peer::{self, Keypair, Node, identity},
-    shard::{self, Shard},
+    shard::{self, DeviceChoice, Shard},
 };
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
 use crate::{
     cli::BenchArgs,
     commands::{
-        CommandError, parts, print, print_json,
+        CommandError,
+        device::Chosen,
+        parts, print, print_json,
         shard::{all_layers, load},
         until_interrupted,
     },
@@ -49,7 +51,8 @@ pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
 async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report, CommandError> {
     let progress = Progress::detect();
     let model = models::resolve(&config.model, &config.data_dir, progress).await?;
-    let one = Alone::load(&model, config, args.sessions.unwrap_or(0).into()).await?;
+    let device = Chosen::find(config.device).await?;
+    let one = Alone::load(&model, config, device.choice(), args.sessions.unwrap_or(0).into()).await?;
     let rounds = args.rounds.into();
     let pairs = match args.providers {
         0 => in_turn(&one.subject, None, rounds, progress).await?,
@@ -135,12 +138,13 @@ struct Alone {
 }
 
 impl Alone {
-    async fn load(model: &Model, config: &Config, sessions: usize) -> Result<Self, CommandError> {
+    async fn load(model: &Model, config: &Config, device: DeviceChoice, sessions: usize) -> Result<Self, CommandError> {
         let shard = shard::Config {
             model: model.path.clone(),
             hash: model.hash,
             span: Some(all_layers(&model.path)?),
             head: true,
+            device,
             precision: config.weights(),
             threads: config.threads.get().get(),
             arena_tokens: ARENA_TOKENS.max(sessions * SESSION_TOKENS),

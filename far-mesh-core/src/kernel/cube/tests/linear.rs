@@ -51,7 +51,8 @@ fn few_and_many_rows_give_the_textbooks_product() {
             let few = Gpu::compute(&vec![1; rows], || product(&x, &weight));
             assert_close(&few, &want, 2e-6, &format!("{format:?}, {rows} steps"));
             let many = Gpu::compute(&[rows + 1], || product(&[x.as_slice(), &x[..k]].concat(), &weight));
-            assert_close(&many[..rows * n], &want, 2e-6, &format!("{format:?}, a chunk of {}", rows + 1));
+            // The wide product adds one column after another, the thin one 128 sums side by side.
+            assert_close(&many[..rows * n], &want, 1e-5, &format!("{format:?}, a chunk of {}", rows + 1));
         }
     }
 }
@@ -63,7 +64,7 @@ fn a_weight_larger_than_the_workspace_is_multiplied_in_pieces() {
     let weight = pack(Format::Q8_0, n, k, &bytes).unwrap();
     let x = random(2 * k, 5);
     let got = Gpu::compute(&[2], || product(&x, &weight));
-    assert_close(&got, &reference(&x, &elements, k), 2e-6, "pieces");
+    assert_close(&got, &reference(&x, &elements, k), 1e-5, "pieces");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod linear;
+mod nvrtc;
 mod rowwise;
 
 use std::sync::OnceLock;
