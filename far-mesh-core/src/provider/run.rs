@@ -12,7 +12,7 @@ use crate::{
         AlreadyAccepted, AnnounceError, Node, SHARD_PROTOCOL, ServeConfig, Server, ShardOffer, serve,
         wire::{BUILD, BoxedStream, PROTOCOL_VERSION},
     },
-    shard::Shard,
+    shard::{Info, Shard},
     task::Tasks,
 };
 
@@ -21,6 +21,9 @@ const ROOM_CHECK: Duration = Duration::from_secs(2);
 
 /// A change of room by this share of the arena is announced: a put in the DHT costs a few dozen requests.
 const ROOM_SHARE: usize = 8;
+
+/// The part of the arena, one in so many, that no coordinator gets alone.
+const KEPT_FOR_OTHERS: usize = 8;
 
 /// A shard that is served and offered. End it with [`Provider::shutdown`].
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Provider {
             device_mib: terms.device_mib,
         };
         let incoming = node.incoming(SHARD_PROTOCOL)?.map(|(peer, stream)| (peer, Box::new(stream) as BoxedStream));
-        let mut limits = ServeConfig::default();
+        let mut limits = ServeConfig { max_tokens_per_peer: room_of_one(info), ..ServeConfig::default() };
         limits.max_sessions = terms.max_sessions.unwrap_or(limits.max_sessions);
         let server = serve(Arc::new(node.clone()), incoming, hop, limits);
         node.announce(offer.clone()).await?;
@@ -118,6 +121,13 @@ impl Provider {
         self.server.shutdown().await;
         self.shard.shutdown().await;
     }
+}
+
+/// Positions that one coordinator may hold. Most, since there may be only one; not all, so that another finds some when
+/// the first keeps what it does not use; and never less than the longest session takes.
+fn room_of_one(info: &Info) -> u64 {
+    let most = info.arena_tokens - info.arena_tokens / KEPT_FOR_OTHERS;
+    most.max(info.arena_tokens.min(info.context_tokens as usize)) as u64
 }
 
 /// Announces anew when the room has changed much.

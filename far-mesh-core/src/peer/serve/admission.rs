@@ -21,6 +21,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: [Limit; 2],
+    tokens_per_peer: u64,
     held: Mutex<Held>,
 }
 
@@ -33,7 +34,14 @@ struct Limit {
 #[derive(Debug, Default)]
 struct Held {
     in_all: [usize; 2],
-    per_peer: HashMap<NodeId, [usize; 2]>,
+    per_peer: HashMap<NodeId, Share>,
+}
+
+/// What one node holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Share {
+    places: [usize; 2],
+    tokens: u64,
 }
 
 /// A place; free again when dropped.
@@ -42,26 +50,46 @@ pub(super) struct Slot {
     admission: Arc<Admission>,
     peer: NodeId,
     place: Place,
+    tokens: u64,
+}
+
+/// Why a node gets no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// It, or all together, hold as many as they may.
+    Places,
+    /// Its sessions would reach more positions than it may hold.
+    Tokens {
+        /// Positions it may still ask for.
+        left: u64,
+    },
 }
 
 impl Admission {
     pub(super) fn new(config: &ServeConfig) -> Self {
         let greeting = Limit { in_all: config.max_greetings, per_peer: config.max_greetings_per_peer };
         let session = Limit { in_all: config.max_sessions, per_peer: config.max_sessions_per_peer };
-        Self { limits: [greeting, session], held: Mutex::default() }
+        let tokens_per_peer = config.max_tokens_per_peer;
+        Self { limits: [greeting, session], tokens_per_peer, held: Mutex::default() }
     }
 
-    /// A place for `peer`, if it and all others together hold less than the limits.
-    pub(super) fn enter(self: &Arc<Self>, peer: NodeId, place: Place) -> Option<Slot> {
+    /// A place for `peer` with `tokens` positions, if it and all others together hold less than the limits.
+    pub(super) fn enter(self: &Arc<Self>, peer: NodeId, place: Place, tokens: u64) -> Result<Slot, NoPlace> {
         let at = place as usize;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_peer = held.per_peer.get(&peer).map_or(0, |counts| counts[at]);
-        if held.in_all[at] >= self.limits[at].in_all || of_peer >= self.limits[at].per_peer {
-            return None;
+        let share = held.per_peer.get(&peer).copied().unwrap_or_default();
+        if held.in_all[at] >= self.limits[at].in_all || share.places[at] >= self.limits[at].per_peer {
+            return Err(NoPlace::Places);
+        }
+        let left = self.tokens_per_peer.saturating_sub(share.tokens);
+        if tokens > left {
+            return Err(NoPlace::Tokens { left });
         }
         held.in_all[at] += 1;
-        held.per_peer.entry(peer).or_default()[at] += 1;
-        Some(Slot { admission: Arc::clone(self), peer, place })
+        let share = held.per_peer.entry(peer).or_default();
+        share.places[at] += 1;
+        share.tokens += tokens;
+        Ok(Slot { admission: Arc::clone(self), peer, place, tokens })
     }
 }
 
@@ -70,9 +98,10 @@ impl Drop for Slot {
         let at = self.place as usize;
         let mut held = self.admission.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.in_all[at] -= 1;
-        if let Some(counts) = held.per_peer.get_mut(&self.peer) {
-            counts[at] -= 1;
-            if *counts == [0, 0] {
+        if let Some(share) = held.per_peer.get_mut(&self.peer) {
+            share.places[at] -= 1;
+            share.tokens -= self.tokens;
+            if *share == Share::default() {
                 held.per_peer.remove(&self.peer);
             }
         }
@@ -88,15 +117,29 @@ mod tests {
         let config = ServeConfig { max_sessions: 3, max_sessions_per_peer: 2, ..ServeConfig::default() };
         let admission = Arc::new(Admission::new(&config));
         let (greedy, modest) = (NodeId::random(), NodeId::random());
-        let first = admission.enter(greedy, Place::Session).unwrap();
-        let second = admission.enter(greedy, Place::Session).unwrap();
-        assert!(admission.enter(greedy, Place::Session).is_none(), "third of one node");
-        let other = admission.enter(modest, Place::Session).unwrap();
-        assert!(admission.enter(modest, Place::Session).is_none(), "fourth in all");
-        assert!(admission.enter(modest, Place::Greeting).is_some(), "places are counted apart");
+        let first = admission.enter(greedy, Place::Session, 9).unwrap();
+        let second = admission.enter(greedy, Place::Session, 9).unwrap();
+        assert_eq!(admission.enter(greedy, Place::Session, 9).unwrap_err(), NoPlace::Places, "third of one node");
+        let other = admission.enter(modest, Place::Session, 9).unwrap();
+        assert_eq!(admission.enter(modest, Place::Session, 9).unwrap_err(), NoPlace::Places, "fourth in all");
+        assert!(admission.enter(modest, Place::Greeting, 0).is_ok(), "places are counted apart");
         drop(first);
-        let again = admission.enter(greedy, Place::Session).unwrap();
+        let again = admission.enter(greedy, Place::Session, 9).unwrap();
         drop((second, other, again));
+        assert!(admission.held.lock().unwrap().per_peer.is_empty());
+    }
+
+    #[test]
+    fn what_a_node_has_opened_leaves_room_for_others() {
+        let config = ServeConfig { max_tokens_per_peer: 100, ..ServeConfig::default() };
+        let admission = Arc::new(Admission::new(&config));
+        let (hoarder, other) = (NodeId::random(), NodeId::random());
+        let held = [60, 30].map(|tokens| admission.enter(hoarder, Place::Session, tokens).unwrap());
+        assert_eq!(admission.enter(hoarder, Place::Session, 11).unwrap_err(), NoPlace::Tokens { left: 10 });
+        assert_eq!(admission.enter(hoarder, Place::Session, u64::MAX).unwrap_err(), NoPlace::Tokens { left: 10 });
+        assert!(admission.enter(other, Place::Session, 100).is_ok());
+        drop(held);
+        assert!(admission.enter(hoarder, Place::Session, 100).is_ok());
         assert!(admission.held.lock().unwrap().per_peer.is_empty());
     }
 }

@@ -9,13 +9,17 @@ pub struct ServeConfig {
     pub max_sessions: usize,
     /// Most sessions of one coordinator.
     pub max_sessions_per_peer: usize,
+    /// Most positions that all sessions of one coordinator may reach together: what a coordinator has opened keeps its
+    /// room whether it is used or not, and the rest is for others.
+    pub max_tokens_per_peer: u64,
     /// Most streams at once that have not yet become part of a session.
     pub max_greetings: usize,
     /// Most of them from one node.
     pub max_greetings_per_peer: usize,
     /// How long a stream may take to say what it is for, and how long it is kept for a session not yet opened.
     pub greeting_deadline: Duration,
-    /// A session without any frame for this long is given up: the coordinator's machine may have lost its power.
+    /// A session without a step for this long is given up, whether its coordinator has lost its power or only keeps the
+    /// room: signs of life alone do not hold it.
     pub idle: Duration,
     /// How long sessions may go on after [`super::Server::shutdown`] was called.
     pub drain: Duration,
@@ -27,6 +31,8 @@ impl Default for ServeConfig {
             // A session holds three streams with 16 KiB read buffers: 512 take 24 MiB.
             max_sessions: 512,
             max_sessions_per_peer: 128,
+            // Who knows the arena says how much of it ([`crate::provider::Provider`]).
+            max_tokens_per_peer: u64::MAX,
             max_greetings: 512,
             // A coordinator that serves many callers opens their sessions in bursts.
             max_greetings_per_peer: 64,

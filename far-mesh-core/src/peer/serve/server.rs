@@ -133,10 +133,10 @@ impl Drop for Counted {
 async fn accept(shared: Arc<Shared>, incoming: impl Stream<Item = (NodeId, BoxedStream)>, tasks: Tasks) {
     let mut incoming = std::pin::pin!(incoming);
     while let Some((peer, stream)) = incoming.next().await {
-        match shared.admission.enter(peer, Place::Greeting) {
-            Some(slot) => tasks.spawn(greet(Arc::clone(&shared), peer, Link::accepted(stream), slot)),
+        match shared.admission.enter(peer, Place::Greeting, 0) {
+            Ok(slot) => tasks.spawn(greet(Arc::clone(&shared), peer, Link::accepted(stream), slot)),
             // Closed without a word: an answer would cost more than the stream.
-            None => tracing::debug!(%peer, "stream closed: too many of this node's wait to be greeted"),
+            Err(_) => tracing::debug!(%peer, "stream closed: too many of this node's wait to be greeted"),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    admission::{Place, Slot},
+    admission::{NoPlace, Place, Slot},
     links::{End, Event, Links, StepSource},
     rendezvous::Registration,
     server::Shared,
@@ -96,8 +96,14 @@ fn admit(shared: &Shared, coordinator: NodeId, open: &Open) -> Result<Admitted, 
     if open.context_tokens == 0 {
         return Err(Fault::Refused("a session of 0 tokens was asked for".to_owned()));
     }
-    let full = Fault::Full { needed_tokens: open.context_tokens.into(), free_tokens: 0 };
-    let slot = shared.admission.enter(coordinator, Place::Session).ok_or(full)?;
+    let needed_tokens = open.context_tokens.into();
+    let slot = shared.admission.enter(coordinator, Place::Session, needed_tokens).map_err(|no_place| {
+        let free_tokens = match no_place {
+            NoPlace::Places => 0,
+            NoPlace::Tokens { left } => left,
+        };
+        Fault::Full { needed_tokens, free_tokens }
+    })?;
     let upstream = match open.source {
         Source::Coordinator => None,
         Source::Peer(node) => Some(node),
@@ -216,7 +222,7 @@ async fn drive(shared: &Shared, links: &mut Links, mut hop: Box<dyn HopSession>)
     let idle = shared.config.idle;
     let mut idle_check = pin!(sleep(idle));
     let mut heard_bytes = links.received_bytes();
-    let mut computing = 0_usize;
+    let (mut computing, mut steps, mut steps_before) = (0_usize, 0_u64, 0_u64);
     let end = loop {
         tokio::select! {
             biased;
@@ -231,7 +237,7 @@ async fn drive(shared: &Shared, links: &mut Links, mut hop: Box<dyn HopSession>)
             },
             event = links.event() => match event {
                 Event::Step(step) => {
-                    computing += 1;
+                    (computing, steps) = (computing + 1, steps + 1);
                     tokio::select! {
                         biased;
                         submitted = hop.submit(step) => if let Err(error) = submitted {
@@ -249,7 +255,11 @@ async fn drive(shared: &Shared, links: &mut Links, mut hop: Box<dyn HopSession>)
                 if computing == 0 && heard == heard_bytes {
                     break End::Gone(format!("nothing was heard of it for {idle:?}"));
                 }
-                heard_bytes = heard;
+                if computing == 0 && steps == steps_before {
+                    let reason = format!("no step came for {idle:?}: open the session again when there is one");
+                    break End::Fault(Fault::Refused(reason));
+                }
+                (heard_bytes, steps_before) = (heard, steps);
                 idle_check.as_mut().reset(Instant::now() + idle);
             }
         }

@@ -295,6 +295,42 @@ async fn a_flood_of_sessions_leaves_room_for_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn signs_of_life_alone_hold_no_room() {
+    let config = ServeConfig { idle: Duration::from_secs(10), ..ServeConfig::default() };
+    let mesh = Mesh::with(&[0, 4], config, |_, _| {});
+    let (mut control, _) = begin(&mesh, Source::Coordinator).await;
+    let begun = tokio::time::Instant::now();
+    let mut number = 0;
+    let told = loop {
+        // The stream may close between its last word and the next question.
+        let _ = control.send(Frame::Probe { number }).await;
+        match control.recv().await.unwrap() {
+            Frame::State(_) => number += 1,
+            Frame::Fault(fault) => break format!("{fault:?}"),
+            other => panic!("{:?}", other.kind()),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    assert!(told.contains("no step came for 10s"), "{told}");
+    assert!((10..=20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    drop(control);
+    mesh.all_free().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_gets_no_more_positions_than_its_share() {
+    let tokens = u64::from(Mesh::new(&[0, 1]).request().context_tokens);
+    let config = ServeConfig { max_tokens_per_peer: 2 * tokens + 1, ..ServeConfig::default() };
+    let mesh = Mesh::with(&[0, 1], config, |_, _| {});
+    let held = [mesh.open().await, mesh.open().await];
+    let over = mesh.route().open(mesh.request()).await.err().unwrap();
+    assert!(matches!(over.cause(), HopError::Full { free_tokens: 1, .. }), "{over:?}");
+    drop(held);
+    mesh.all_free().await;
+    drop(mesh.open().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_announced_neighbour_may_attach() {
     let mesh = Mesh::new(&[3, 4]);
     let (neighbour, stranger) = (NodeId::random(), NodeId::random());
