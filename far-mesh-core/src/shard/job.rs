@@ -210,6 +210,15 @@ impl StepJob {
 }
 
 impl Reply {
+    /// Whether somebody goes on with it: chooses a token, or asks for its logits.
+    pub(super) fn is_followed(&self) -> bool {
+        match self {
+            Self::Step(_, Ok(done)) => done.output.is_some(),
+            Self::Logits(_, Ok(_)) => true,
+            Self::Step(_, Err(_)) | Self::Logits(_, Err(_)) => false,
+        }
+    }
+
     /// Answers; nobody may be waiting any more.
     pub(super) fn send(self) {
         match self {

@@ -26,6 +26,7 @@ mod engine;
 mod footprint;
 #[cfg(all(test, feature = "cuda"))]
 mod gpu_tests;
+mod gather;
 mod handle;
 mod job;
 mod line;

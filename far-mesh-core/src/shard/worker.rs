@@ -9,8 +9,10 @@
 
 use std::{
     any::Any,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -19,6 +21,7 @@ use tokio::sync::mpsc;
 use super::{
     device::Device,
     engine::{Engine, EngineStep},
+    gather::{Gather, LOOK},
     job::{LogitsJob, Piece, Reply, StepJob},
     queue::{Queue, Work},
 };
@@ -44,10 +47,15 @@ pub(super) enum Command {
 /// that is running.
 pub(super) fn run(device: &Device, mut queue: Queue, mut commands: mpsc::Receiver<Command>, abandon: &AtomicBool) {
     let mut stopping = false;
+    let mut gather = Gather::default();
     while !abandon.load(Ordering::Acquire) {
         if !stopping && queue.waiting() == 0 {
             stopping = admit(&mut queue, commands.blocking_recv());
         }
+        if !stopping {
+            stopping = wait_for_more(&mut queue, &mut commands, mem::take(&mut gather));
+        }
+        let started = Instant::now();
         let replies = device.turn().with(|engine| {
             // What came while the device was in use joins the batch.
             while !stopping && queue.waiting() < MAX_WAITING {
@@ -71,11 +79,32 @@ pub(super) fn run(device: &Device, mut queue: Queue, mut commands: mpsc::Receive
         });
         // The turn is over: who gets an answer finds the device free.
         match replies.flatten() {
-            Some(replies) => replies.into_iter().for_each(Reply::send),
+            Some(replies) => {
+                gather = Gather::after(replies.iter().filter(|reply| reply.is_followed()).count(), started.elapsed());
+                replies.into_iter().for_each(Reply::send);
+            }
             None if stopping => break,
             None => {}
         }
     }
+}
+
+/// Waits for whom `gather` says; true when the worker is to stop.
+fn wait_for_more(queue: &mut Queue, commands: &mut mpsc::Receiver<Command>, gather: Gather) -> bool {
+    let started = Instant::now();
+    let mut last = started;
+    while gather.waits(queue.waiting(), last.elapsed(), started.elapsed()) {
+        match commands.try_recv() {
+            Ok(command) => {
+                last = Instant::now();
+                if admit(queue, Some(command)) {
+                    return true;
+                }
+            }
+            Err(_) => thread::sleep(LOOK),
+        }
+    }
+    false
 }
 
 /// Queues a command; true when the worker is to stop.
@@ -120,6 +149,7 @@ pub(super) fn steps(device: &Device, engine: &mut dyn Engine, pieces: Vec<Piece>
         guarded(|| engine.forward(layers, &batch))
     };
     let compute = started.elapsed();
+    tracing::trace!(rows, sessions = pieces.len(), ?compute, "a forward");
     let mut ran = Ran::default();
     match outcome {
         Err(_) if pieces.len() > 1 => {
@@ -156,6 +186,7 @@ pub(super) fn logits(device: &Device, engine: &mut dyn Engine, jobs: Vec<LogitsJ
     let rows: usize = hidden.iter().map(|hidden| hidden.tokens()).sum();
     let started = Instant::now();
     let outcome = guarded(|| engine.logits(&hidden));
+    tracing::trace!(rows, compute = ?started.elapsed(), "logits");
     if outcome.is_ok() && rows == 1 {
         device.logits.note(started.elapsed());
     }
