@@ -110,6 +110,16 @@ pub enum LoadError {
         /// The limit.
         most: usize,
     },
+    /// The arena is more than this machine can hold.
+    #[error(
+        "an arena of {tokens} tokens takes {bytes} bytes, which the system does not give: take a smaller one or fewer layers"
+    )]
+    ArenaMemory {
+        /// Positions asked for.
+        tokens: usize,
+        /// Bytes they take.
+        bytes: usize,
+    },
     /// A forward would have too few rows.
     #[error("forwards of {tokens} tokens are too small: give at least {least}")]
     StepTokens {

@@ -205,11 +205,19 @@ pub(super) fn load_engine<B: FarBackend>(
     let head = config.head.then(|| loader.head()).transpose();
     let head = head.map_err(|source| LoadError::model(path, source))?;
     let (packed_bytes, dtype) = (loader.device_bytes(), loader.dtype());
+    let pages = arena_tokens / B::PAGE_TOKENS;
     let span = span.map(|span| {
-        let cache =
-            B::cache(span.span().len() as usize, arena_tokens / B::PAGE_TOKENS, model.attention, dtype, &device);
-        (span, cache)
+        let layers = span.span().len() as usize;
+        let page = B::cache_bytes(&B::cache(layers, 1, model.attention, dtype, &device));
+        let bytes = page.saturating_mul(pages);
+        // A GPU was asked for its free memory before.
+        if config.device == DeviceChoice::Cpu && !can_hold(bytes) {
+            return Err(LoadError::ArenaMemory { tokens: arena_tokens, bytes });
+        }
+        let cache = B::cache(layers, pages, model.attention, dtype, &device);
+        Ok((span, cache))
     });
+    let span = span.transpose()?;
     let class = B::kernel_class(dtype, &device);
     let class = match config.precision {
         Precision::Packed | Precision::Quantized(_) => class,
@@ -230,6 +238,11 @@ pub(super) fn load_engine<B: FarBackend>(
         arena_tokens,
     };
     Ok((ModelEngine { span, head, hidden: info.hidden, dtype, device }, info))
+}
+
+/// Whether the system would give so much memory; asking for it in vain ends the process otherwise.
+fn can_hold(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 /// Bytes of the tensors a shard reads.
@@ -253,5 +266,15 @@ pub(super) fn tensor_bytes(file: &Source, model: &ModelConfig, span: Option<Span
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shard").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_hold;
+
+    #[test]
+    fn more_than_an_address_space_is_not_held() {
+        assert!(can_hold(1 << 20) && !can_hold(1 << 62) && !can_hold(usize::MAX));
     }
 }
