@@ -54,6 +54,28 @@ pub enum Device {
     Cuda(usize),
 }
 
+/// Whose sessions share the cached beginnings of their prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixSharing {
+    /// Nobody's.
+    Off,
+    /// Those of the same coordinator.
+    #[default]
+    Coordinator,
+    /// Everybody's.
+    All,
+}
+
+impl From<PrefixSharing> for far_mesh_core::shard::PrefixSharing {
+    fn from(sharing: PrefixSharing) -> Self {
+        match sharing {
+            PrefixSharing::Off => Self::Off,
+            PrefixSharing::Coordinator => Self::Owner,
+            PrefixSharing::All => Self::All,
+        }
+    }
+}
+
 /// The layers a provider serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layers {
@@ -83,6 +105,7 @@ macro_rules! words {
     };
 }
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
+words!(PrefixSharing, "off, coordinator or all", Off = "off", Coordinator = "coordinator", All = "all");
 words!(Quantize, "none, q8_0 or q4_0", None = "none", Q8_0 = "q8_0", Q4_0 = "q4_0");
 
 impl fmt::Display for Device {
@@ -138,6 +161,9 @@ mod tests {
     fn words_survive_their_text_form() {
         for precision in [Precision::Packed, Precision::Exact] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for sharing in [PrefixSharing::Off, PrefixSharing::Coordinator, PrefixSharing::All] {
+            assert_eq!(sharing.to_string().parse(), Ok(sharing));
         }
         for quantize in [Quantize::None, Quantize::Q8_0, Quantize::Q4_0] {
             assert_eq!(quantize.to_string().parse(), Ok(quantize));

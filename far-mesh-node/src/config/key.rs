@@ -125,6 +125,12 @@ pub const KEYS: &[Key] = &[
         ..one("max_sessions", &["FAR_MESH_MAX_SESSIONS"], PROVIDER)
     },
     Key {
+        meaning: "whose sessions share the cached beginnings of their prompts: off, coordinator or all",
+        default: "coordinator: who repeats the beginning of a prompt hears from the haste of the answer that it was \
+                  asked before, so coordinators are kept apart; all where they trust each other",
+        ..one("prefix_sharing", &["FAR_MESH_PREFIX_SHARING"], PROVIDER)
+    },
+    Key {
         secret: true,
         meaning: "PostgreSQL database of the ledger, which this version refuses",
         default: "none: SQLite in the data folder, which needs no server",
