@@ -1,11 +1,16 @@
 //! The mesh behind the HTTP layer: a [`Coordinator`] as an [`Engine`], and its providers in the ledger.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use far_ledger::{Node, NodeModel, Store, UnixMillis, WalletAddress};
+use far_ledger::{Node, NodeModel, Store, UnixMillis, WalletAddress, store::NodeError};
 use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
-    coordinator::{Coordinator, PromptError},
+    coordinator::{Coordinator, Prompt, PromptError},
+    hop::HopError,
     id::NodeId,
     peer::Advert,
     route::{Coverage, PlanError},
@@ -20,6 +25,10 @@ use crate::http::{
 
 /// How often the ledger hears of providers: as often as the table of adverts changes.
 const REGISTER: Duration = Duration::from_secs(2);
+
+/// How often the ledger hears that a node is still there, when nothing else about it changes: a write that waits for the
+/// disk for each advert of each node, every 45 seconds, would tell nobody more.
+const SEEN: Duration = Duration::from_secs(5 * 60);
 
 /// One coordinator's model, for HTTP.
 #[derive(Debug)]
@@ -53,14 +62,23 @@ impl MeshEngine {
         }
     }
 
+    /// Token ids of a prompt. The longest that is taken keeps a thread busy for a good part of a second, which the
+    /// runtime's threads have not: tokens of other sessions and signs of life of nodes would wait.
+    async fn encode(&self, prompt: Prompt) -> Result<Result<Vec<u32>, PromptError>, HopError> {
+        let coordinator = Arc::clone(&self.coordinator);
+        let encoding = tokio::task::spawn_blocking(move || coordinator.encode(&prompt));
+        // It is not awaited to its end when the runtime ends.
+        encoding.await.map_err(|_| HopError::Closed)
+    }
+
     async fn generate(&self, call: GenerateCall) -> Result<Generation, EngineError> {
         let info = self.coordinator.info();
         if call.model != info.hash {
             return Err(EngineError::Gone { model: call.model });
         }
         let wanted = call.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-        let prompt =
-            self.coordinator.encode(&call.prompt).map_err(|error| refused(error, wanted, info.context_tokens))?;
+        let encoded = self.encode(call.prompt).await.map_err(GenerateError::from)?;
+        let prompt = encoded.map_err(|error| refused(error, wanted, info.context_tokens))?;
         let left = info.context_tokens.saturating_sub(u32::try_from(prompt.len()).unwrap_or(u32::MAX));
         let max_tokens = call.max_tokens.unwrap_or_else(|| DEFAULT_MAX_TOKENS.min(left.max(1)));
         let request = Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
@@ -123,7 +141,7 @@ fn refused(error: PromptError, max_tokens: u32, context_tokens: u32) -> EngineEr
 
 /// Keeps the ledger's list of nodes as the mesh has it: who there is, where they are paid, what they serve.
 pub async fn keep_nodes(coordinator: Arc<Coordinator>, store: Arc<dyn Store>) {
-    let mut known: HashMap<NodeId, u64> = HashMap::new();
+    let mut known: HashMap<NodeId, Entry> = HashMap::new();
     let mut ticks = tokio::time::interval(REGISTER);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -138,35 +156,88 @@ pub async fn keep_nodes(coordinator: Arc<Coordinator>, store: Arc<dyn Store>) {
             }
         }
         for advert in adverts {
-            if known.get(&advert.peer) == Some(&advert.seq) {
+            let (now, entry) = (Instant::now(), Entry::of(&advert, coordinator.name()));
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    tracing::warn!(node = %advert.peer, error, "the ledger does not take a node");
+                    continue;
+                }
+            };
+            if known.get(&advert.peer).is_some_and(|before| before.says(&entry) && now - before.written < SEEN) {
                 continue;
             }
-            match register(store.as_ref(), &advert).await {
-                Ok(()) => drop(known.insert(advert.peer, advert.seq)),
-                Err(error) => tracing::warn!(node = %advert.peer, error, "the ledger does not take a node"),
+            match entry.write(store.as_ref()).await {
+                Ok(()) => drop(known.insert(advert.peer, entry)),
+                Err(error) => tracing::warn!(node = %advert.peer, %error, "the ledger does not take a node"),
             }
         }
     }
 }
 
-async fn register(store: &dyn Store, advert: &Advert) -> Result<(), String> {
-    let shard = &advert.shard;
-    let wallet = shard.wallet.map(|wallet| WalletAddress::from_bytes(wallet.0)).transpose();
-    let node_id = advert.peer.to_string();
-    let node = Node {
-        wallet: wallet.map_err(|error| error.to_string())?,
-        gpu_model: (!shard.device.is_empty()).then(|| shard.device.clone()),
-        vram_gb: (shard.device_mib > 0).then_some(shard.device_mib / 1024),
-        location: (!shard.region.is_empty()).then(|| shard.region.clone()),
-        ..Node::new(node_id.clone(), UnixMillis::now())
-    };
-    store.upsert_node(&node).await.map_err(|error| error.to_string())?;
-    let model = NodeModel {
-        node_id,
-        model_id: shard.model_name.clone(),
-        layers_start: shard.span.start(),
-        layers_end: shard.span.end(),
-        quantization: shard.kernel_class.clone(),
-    };
-    store.upsert_node_model(&model).await.map_err(|error| error.to_string())
+/// What the ledger holds of a node.
+#[derive(Debug)]
+struct Entry {
+    node: Node,
+    model: NodeModel,
+    written: Instant,
+}
+
+impl Entry {
+    /// What an advert says, of the `model` under which sessions are recorded: the node's own name for it says nothing,
+    /// and a new one with each advert would fill the ledger.
+    fn of(advert: &Advert, model: &str) -> Result<Self, String> {
+        let shard = &advert.shard;
+        let wallet = shard.wallet.map(|wallet| WalletAddress::from_bytes(wallet.0)).transpose();
+        let node_id = advert.peer.to_string();
+        let node = Node {
+            wallet: wallet.map_err(|error| error.to_string())?,
+            gpu_model: (!shard.device.is_empty()).then(|| shard.device.clone()),
+            vram_gb: (shard.device_mib > 0).then_some(shard.device_mib / 1024),
+            location: (!shard.region.is_empty()).then(|| shard.region.clone()),
+            ..Node::new(node_id.clone(), UnixMillis::now())
+        };
+        let model = NodeModel {
+            node_id,
+            model_id: model.to_owned(),
+            layers_start: shard.span.start(),
+            layers_end: shard.span.end(),
+            quantization: shard.kernel_class.clone(),
+        };
+        Ok(Self { node, model, written: Instant::now() })
+    }
+
+    /// Whether it says the same, but for when the node was seen.
+    fn says(&self, other: &Self) -> bool {
+        self.model == other.model && Node { last_seen: other.node.last_seen, ..self.node.clone() } == other.node
+    }
+
+    async fn write(&self, store: &dyn Store) -> Result<(), NodeError> {
+        store.upsert_node(&self.node).await?;
+        store.upsert_node_model(&self.model).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(last_seen: i64, region: &str, end: u32) -> Entry {
+        let node = Node { location: Some(region.into()), ..Node::new("node", UnixMillis::new(last_seen).unwrap()) };
+        let model = NodeModel {
+            node_id: "node".into(),
+            model_id: "model".into(),
+            layers_start: 0,
+            layers_end: end,
+            quantization: "class".into(),
+        };
+        Entry { node, model, written: Instant::now() }
+    }
+
+    #[test]
+    fn an_advert_that_says_the_same_later_is_nothing_new() {
+        let before = entry(1000, "eu", 10);
+        assert!(before.says(&entry(46_000, "eu", 10)));
+        assert!(!before.says(&entry(1000, "us", 10)) && !before.says(&entry(1000, "eu", 11)));
+    }
 }
