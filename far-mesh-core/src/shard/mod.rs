@@ -24,9 +24,9 @@ mod device;
 mod dispatch;
 mod engine;
 mod footprint;
+mod gather;
 #[cfg(all(test, feature = "cuda"))]
 mod gpu_tests;
-mod gather;
 mod handle;
 mod job;
 mod line;

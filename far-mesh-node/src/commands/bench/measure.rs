@@ -36,18 +36,32 @@ pub(super) struct Subject {
     pub(super) prompts: Arc<AtomicU32>,
 }
 
-/// Tokens a second.
+/// One measurement of each kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Speed {
+    /// Tokens a second.
     pub(super) decode: f64,
-    pub(super) prefill: f64,
+    /// Time to the first token of a prompt of [`PREFILL_TOKENS`] never seen before.
+    pub(super) first_token: Duration,
+    /// The same prompt again in another session.
+    pub(super) first_token_repeated: Duration,
+}
+
+impl Speed {
+    /// Tokens of the prompt a second.
+    pub(super) fn prefill(&self) -> f64 {
+        PREFILL_TOKENS as f64 / self.first_token.as_secs_f64()
+    }
 }
 
 impl Subject {
     /// One measurement of decoding and one of prefill.
     pub(super) async fn measure(&self) -> Result<Speed, HopError> {
         let (session, first) = self.begin().await?;
-        Ok(Speed { decode: self.decode(session, first).await?, prefill: self.prefill().await? })
+        let decode = self.decode(session, first).await?;
+        let ids = self.made_up(PREFILL_TOKENS);
+        let (first_token, first_token_repeated) = (self.first_token(&ids).await?, self.first_token(&ids).await?);
+        Ok(Speed { decode, first_token, first_token_repeated })
     }
 
     /// `count` sessions that decode at once, from when the last has its prompt: tokens a second of all together.
@@ -75,7 +89,7 @@ impl Subject {
     /// A session that has read its prompt, and the token after it.
     async fn begin(&self) -> Result<(Box<dyn HopSession>, u32), HopError> {
         let mut session = self.open(PROMPT_TOKENS + DECODE_TOKENS).await?;
-        let (_, first) = self.prompt(session.as_mut(), PROMPT_TOKENS).await?;
+        let (_, first) = self.prompt(session.as_mut(), &self.made_up(PROMPT_TOKENS)).await?;
         Ok((session, first))
     }
 
@@ -96,11 +110,11 @@ impl Subject {
         Ok(rate)
     }
 
-    async fn prefill(&self) -> Result<f64, HopError> {
-        let mut session = self.open(PREFILL_TOKENS).await?;
-        let (time, _) = self.prompt(session.as_mut(), PREFILL_TOKENS).await?;
+    async fn first_token(&self, ids: &[u32]) -> Result<Duration, HopError> {
+        let mut session = self.open(ids.len()).await?;
+        let (time, _) = self.prompt(session.as_mut(), ids).await?;
         session.close().await?;
-        Ok(PREFILL_TOKENS as f64 / time.as_secs_f64())
+        Ok(time)
     }
 
     async fn open(&self, context: usize) -> Result<Box<dyn HopSession>, HopError> {
@@ -114,15 +128,16 @@ impl Subject {
         self.hop.open(request).await
     }
 
-    /// Runs a prompt in chunks; the time it took and the token after it.
-    async fn prompt(&self, session: &mut dyn HopSession, tokens: usize) -> Result<(Duration, u32), HopError> {
+    /// A prompt like no other.
+    fn made_up(&self, tokens: usize) -> Vec<u32> {
         let vocabulary = self.info.vocab as u32;
-        let salt = self.prompts.fetch_add(1, Ordering::Relaxed).wrapping_mul(31);
-        let ids: Vec<u32> = (0..tokens as u32)
-            .map(|at| at.wrapping_mul(7919).wrapping_add(salt.wrapping_add(13)) % vocabulary)
-            .collect();
-        let chunks: Vec<&[u32]> =
-            ids.chunks(if tokens == PREFILL_TOKENS { DEFAULT_CHUNK_TOKENS } else { tokens }).collect();
+        let salt = self.prompts.fetch_add(1, Ordering::Relaxed).wrapping_mul(31).wrapping_add(13);
+        (0..tokens as u32).map(|at| at.wrapping_mul(7919).wrapping_add(salt) % vocabulary).collect()
+    }
+
+    /// Runs a prompt in chunks; the time it took and the token after it.
+    async fn prompt(&self, session: &mut dyn HopSession, ids: &[u32]) -> Result<(Duration, u32), HopError> {
+        let chunks: Vec<&[u32]> = ids.chunks(DEFAULT_CHUNK_TOKENS).collect();
         let started = Instant::now();
         let (mut position, mut last) = (0, None);
         for (at, chunk) in chunks.iter().enumerate() {

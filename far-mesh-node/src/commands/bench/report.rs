@@ -25,6 +25,16 @@ pub(super) struct Report {
 pub(super) struct Figures {
     pub(super) decode_tokens_per_s: f64,
     pub(super) prefill_tokens_per_s: f64,
+    pub(super) first_token_ms: FirstTokenMs,
+}
+
+/// How long a prompt of 512 tokens waits for its first token.
+#[derive(Debug, Serialize)]
+pub(super) struct FirstTokenMs {
+    /// Never seen before.
+    pub(super) new_prompt: f64,
+    /// Asked just before in another session: its pages are there.
+    pub(super) repeated_prompt: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,10 +57,14 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let limit = self.read_bandwidth_gb_per_s * 1e9 / self.packed_bytes.max(1) as f64;
         let row = |name: &str, figures: &Figures| {
+            let FirstTokenMs { new_prompt, repeated_prompt } = figures.first_token_ms;
             let (decode, prefill) = (figures.decode_tokens_per_s, figures.prefill_tokens_per_s);
-            format!("{name:24} {decode:>10.1} tok/s {prefill:>14.1} tok/s\n")
+            format!(
+                "{name:24} {decode:>10.1} tok/s {prefill:>14.1} tok/s {new_prompt:>8.0} ms {repeated_prompt:>12.0} ms\n"
+            )
         };
-        let mut text = format!("{:24} {:>16} {:>20}\n", "", "decode", "prefill 512");
+        let titles = ["decode", "prefill 512", "first token", "asked again"];
+        let mut text = format!("{:24} {:>16} {:>20} {:>11} {:>15}\n", "", titles[0], titles[1], titles[2], titles[3]);
         text.push_str(&row("one process", &self.one_process));
         if let Some(mesh) = &self.mesh {
             text.push_str(&row(&format!("{} providers", mesh.providers), &mesh.figures));
@@ -74,9 +88,14 @@ impl Report {
 
 impl Figures {
     pub(super) fn of(speeds: &[Speed]) -> Self {
+        let middle = |of: &dyn Fn(&Speed) -> f64| round(median(speeds.iter().map(of).collect()));
         Self {
-            decode_tokens_per_s: round(median(speeds.iter().map(|speed| speed.decode).collect())),
-            prefill_tokens_per_s: round(median(speeds.iter().map(|speed| speed.prefill).collect())),
+            decode_tokens_per_s: middle(&|speed| speed.decode),
+            prefill_tokens_per_s: middle(&Speed::prefill),
+            first_token_ms: FirstTokenMs {
+                new_prompt: middle(&|speed| speed.first_token.as_secs_f64() * 1e3),
+                repeated_prompt: middle(&|speed| speed.first_token_repeated.as_secs_f64() * 1e3),
+            },
         }
     }
 }

@@ -94,7 +94,7 @@ async fn measure(args: &BenchArgs, config: &Config, dir: &Path) -> Result<Report
             figures: Figures::of(&together),
             providers: args.providers,
             decode_ratio: ratio(&both, |speed| speed.decode),
-            prefill_ratio: ratio(&both, |speed| speed.prefill),
+            prefill_ratio: ratio(&both, Speed::prefill),
         }),
         packed_bytes,
         peak_rss_bytes,
@@ -119,11 +119,12 @@ async fn in_turn(
         };
         if round > 0 {
             let (decode, prefill) = together.map_or((String::new(), String::new()), |mesh| {
-                (format!(" and {:.0}", mesh.decode), format!(" and {:.0}", mesh.prefill))
+                (format!(" and {:.0}", mesh.decode), format!(" and {:.0}", mesh.prefill()))
             });
             progress.say(&format!(
                 "round {round} of {rounds}: decode {:.0}{decode}, prefill {:.0}{prefill} tok/s",
-                alone.decode, alone.prefill
+                alone.decode,
+                alone.prefill()
             ));
             pairs.push((alone, together));
         }
