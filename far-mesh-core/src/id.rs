@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A node of the mesh: the hash of its public key.
 pub type NodeId = libp2p::PeerId;
 
-/// SHA-256 of a model file: two nodes with the same hash hold the same tensors and configuration.
+/// SHA-256 of a model's files: two nodes with the same hash hold the same tensors and configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ModelHash(pub [u8; 32]);
 

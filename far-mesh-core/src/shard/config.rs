@@ -85,7 +85,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// The model cannot be served.
     #[error("cannot load {}: {source}", path.display())]
@@ -94,7 +94,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What is wrong.
         #[source]
-        source: ModelError,
+        source: Box<ModelError>,
     },
     /// Neither layers nor head.
     #[error("nothing to load: give a span of layers, the head, or both")]
@@ -162,7 +162,7 @@ pub enum LoadError {
 
 impl LoadError {
     pub(super) fn model(path: &std::path::Path, source: impl Into<ModelError>) -> Self {
-        Self::Model { path: path.to_path_buf(), source: source.into() }
+        Self::Model { path: path.to_path_buf(), source: Box::new(source.into()) }
     }
 
     pub(super) fn config(path: &std::path::Path, source: ConfigError) -> Self {

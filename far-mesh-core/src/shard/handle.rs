@@ -194,7 +194,8 @@ pub(super) fn load_engine<B: FarBackend>(
         }
         Some(_) => return Err(LoadError::Arena { tokens: config.arena_tokens, most: MAX_ARENA_TOKENS }),
     };
-    let file = Source::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source })?;
+    let file =
+        Source::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source: Box::new(source) })?;
     let model = ModelConfig::read(&file).map_err(|source| LoadError::config(path, source))?;
     let total = tensor_bytes(&file, &model, config.span, config.head);
     let mut report = |done| progress(done, total);

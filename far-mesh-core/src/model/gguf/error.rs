@@ -151,7 +151,7 @@ pub enum GgufError {
     MissingTensor(String),
     /// A tensor the model needs is in an encoding this version cannot read.
     #[error(
-        "tensor {tensor:?} is encoded as {encoding}, which is not served: F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are; take another quantization of the model"
+        "tensor {tensor:?} is encoded as {encoding}, which is not served: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K and Q6_K are; take another quantization of the model"
     )]
     Unsupported {
         /// The tensor.

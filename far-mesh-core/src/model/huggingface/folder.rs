@@ -70,10 +70,9 @@ impl Folder {
             let other = self.checkpoint.tensor(&names.of(name, expert).ok_or_else(missing)?)?;
             if (&other.shape, &other.dtype) != (&first.shape, &first.dtype) {
                 return Err(SafetensorsError::Unequal {
-                    first: first.name.clone(),
-                    is: format!("{} {:?}", first.dtype, first.shape),
-                    other: other.name.clone(),
-                    but: format!("{} {:?}", other.dtype, other.shape),
+                    tensor: other.name.clone(),
+                    found: format!("{} {:?}", other.dtype, other.shape),
+                    want: format!("{} {:?}", first.dtype, first.shape),
                 });
             }
             rest.push(other);

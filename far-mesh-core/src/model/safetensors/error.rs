@@ -60,17 +60,17 @@ pub enum SafetensorsError {
         /// The name.
         file: String,
     },
-    /// Two experts of a layer that are not alike.
-    #[error("tensor {other:?} is {but}, {first:?} is {is}: the checkpoint is damaged; pull it again")]
+    /// An expert of a layer that is not like the first.
+    #[error(
+        "tensor {tensor:?} is {found}, that of the first expert is {want}: the checkpoint is damaged; pull it again"
+    )]
     Unequal {
-        /// The first expert's.
-        first: String,
+        /// The expert's.
+        tensor: String,
         /// Its type and shape.
-        is: String,
-        /// Another expert's.
-        other: String,
-        /// Its type and shape.
-        but: String,
+        found: String,
+        /// The first expert's type and shape.
+        want: String,
     },
     /// The index names more files than any checkpoint has.
     #[error("the index {} names {files} files, at most {most} are read: it is damaged", path.display())]
