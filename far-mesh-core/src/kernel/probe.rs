@@ -110,7 +110,7 @@ pub enum CudaMissing {
     #[error("no CUDA header files: install the CUDA toolkit and name its folder in CUDA_PATH, or put it at {}", TOOLKITS[0])]
     Toolkit,
     /// A toolkit without some header file.
-    #[error("{} is missing: install the CUDA toolkit's headers (cudart and cccl), or name another in CUDA_PATH", path.display())]
+    #[error("{} is missing: install the CUDA toolkit's headers (cudart and crt), or name another in CUDA_PATH", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -129,7 +129,7 @@ pub enum CudaMissing {
 const TOOLKITS: [&str; 2] = ["/usr/local/cuda", "/opt/cuda"];
 
 /// What the generated kernels include.
-const HEADERS: [&str; 4] = ["cuda_runtime.h", "cuda_fp16.h", "cuda_bf16.h", "mma.h"];
+const HEADERS: [&str; 5] = ["cuda_runtime.h", "cuda_fp16.h", "cuda_bf16.h", "mma.h", "crt/mma.h"];
 
 /// Names NVRTC goes by, the runtime's own order.
 const NVRTC: [&CStr; 4] = [c"libnvrtc.so", c"libnvrtc.so.13", c"libnvrtc.so.12", c"libnvrtc.so.11"];

@@ -144,6 +144,26 @@ fn cutting_the_span_changes_no_bit() {
 }
 
 #[test]
+fn how_a_prompt_is_cut_into_chunks_changes_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    model().write(&path).unwrap();
+    let (mut engine, _) = load::<Gpu>(&path, Some((0, LAYERS)), Precision::Packed, device());
+    let mut results = vec![];
+    for cut in [vec![70], vec![2, 68], vec![33, 35, 2]] {
+        let (mut position, mut hidden) = (0, vec![]);
+        for rows in cut {
+            let input = Input::Tokens(ids(position, rows));
+            hidden.extend(forward(&mut engine, LAYERS, &[step(position, &[0, 1, 2], &input)])[0].to_f32());
+            position += rows;
+        }
+        results.push(hidden);
+    }
+    assert_eq!(results[1], results[0]);
+    assert_eq!(results[2], results[0]);
+}
+
+#[test]
 fn a_batch_changes_no_bit_of_a_session() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");

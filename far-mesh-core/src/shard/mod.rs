@@ -25,7 +25,8 @@ mod dispatch;
 mod engine;
 mod footprint;
 mod gather;
-#[cfg(all(test, feature = "cuda"))]
+#[cfg(test)]
+#[cfg(feature = "cuda")]
 mod gpu_tests;
 mod handle;
 mod job;

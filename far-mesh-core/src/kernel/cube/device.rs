@@ -1,6 +1,6 @@
 //! What a device can do, and tensors on it.
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::{
     CubeRuntime, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
 };
@@ -8,20 +8,26 @@ use cubecl::{
     features::TypeUsage,
     ir::{ElemType, FloatKind, StorageType},
     prelude::*,
+    server::{Handle, ServerError},
 };
 
 use crate::activation::Dtype;
 
-/// What activations are made of: bf16, else f16, else f32.
+/// What activations are made of: bf16, else f16, the first that has tensor cores; else f32.
 pub(super) fn activation_dtype<R: CubeRuntime>(device: &R::Device, exact: bool) -> Dtype {
     let client = R::client(device);
-    let has = |kind| {
-        let usage = client.properties().features.type_usage(StorageType::Scalar(ElemType::Float(kind)));
+    let features = &client.properties().features;
+    let storage = |kind| StorageType::Scalar(ElemType::Float(kind));
+    let has = |kind: &FloatKind| {
+        let usage = features.type_usage(storage(*kind));
         usage.contains(TypeUsage::Buffer) && usage.contains(TypeUsage::Conversion)
     };
-    match exact {
-        false if has(FloatKind::BF16) => Dtype::Bf16,
-        false if has(FloatKind::F16) => Dtype::F16,
+    // GPUs before Ampere have tensor cores for f16 alone.
+    let has_cores = |kind: &FloatKind| features.matmul.cmma.iter().any(|cores| cores.a_type == storage(*kind));
+    let kinds = [FloatKind::BF16, FloatKind::F16].into_iter().filter(has);
+    match kinds.clone().find(has_cores).or_else(|| kinds.clone().next()) {
+        Some(FloatKind::BF16) if !exact => Dtype::Bf16,
+        Some(FloatKind::F16) if !exact => Dtype::F16,
         _ => Dtype::F32,
     }
 }
@@ -60,6 +66,22 @@ pub(super) fn flat<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
 pub(super) fn array<R: CubeRuntime>(x: &CubeTensor<R>, width: usize) -> ArrayArg<R> {
     // SAFETY: the tensor has no gaps, so the handle holds that many elements.
     unsafe { ArrayArg::from_raw_parts(x.handle.clone(), x.meta.num_elements() / width) }
+}
+
+/// Bytes that stay on the device for long: in memory of exactly their size, apart from what comes and goes.
+pub(super) fn keep<R: CubeRuntime>(client: &ComputeClient<R>, bytes: Bytes) -> Handle {
+    kept(client.memory_persistent_allocation(bytes, |bytes| client.create(bytes)))
+}
+
+/// Room for as many bytes, as [`keep`].
+pub(super) fn keep_room<R: CubeRuntime>(client: &ComputeClient<R>, bytes: usize) -> Handle {
+    kept(client.memory_persistent_allocation(bytes, |bytes| client.empty(bytes)))
+}
+
+fn kept(handle: Result<Handle, ServerError>) -> Handle {
+    // The loader tells what did not fit.
+    let Ok(handle) = handle else { unreachable!("a kept allocation fails in the runtime, or not at all") };
+    handle
 }
 
 /// Cubes of `dim` units for `units` units; every kernel launched so compares its number with the units.

@@ -15,11 +15,12 @@
 //!
 //! # Bits
 //! A step of one position is computed by the thin product and by attention in fixed stretches: its bits depend neither on
-//! the other sessions in the batch nor on their number. A chunk of several positions is computed by the wide product, whose
-//! tensor cores add in another order: its rows depend neither on each other nor on what else is in the batch, but a position
-//! in a chunk has other bits than the same position in a step of its own. So results are equal bit for bit where the
-//! prompt's chunks of one position are the same: who replays a session to another node keeps decoded positions in steps of
-//! their own.
+//! the other sessions in the batch nor on their number. A chunk of several positions is computed by the wide product, cut the
+//! same way for any number of rows, and by attention in one piece: its bits depend neither on the batch nor on where a
+//! prompt is cut into chunks. But tensor cores add in another order than the thin product, so a position has other bits in a
+//! chunk than in a step of its own. Results of one kernel class are therefore equal bit for bit where the same positions came
+//! in steps of one: who replays a session to another node keeps the prompt in chunks of two or more, and what was decoded in
+//! steps of its own.
 
 mod attention;
 mod backend;

@@ -8,6 +8,7 @@ use cubecl::{prelude::*, server::Handle};
 use half::{bf16, f16};
 
 use super::{
+    device::keep,
     layout::{self, TILE_COLUMNS, TILE_ROWS},
     tile::Encoding,
 };
@@ -56,10 +57,10 @@ impl CubePacked {
         layout::check(&matrix)?;
         let RawMatrix { format, n, k, bytes } = matrix;
         let upload =
-            |words: &[u32]| Array { handle: client.create(Bytes::from_elems(words.to_vec())), words: words.len() };
+            |words: &[u32]| Array { handle: keep(client, Bytes::from_elems(words.to_vec())), words: words.len() };
         let dense = |format, bytes: Vec<u8>| {
             let words = bytes.len() / 4;
-            let quants = Array { handle: client.create(Bytes::from_bytes_vec(bytes)), words };
+            let quants = Array { handle: keep(client, Bytes::from_bytes_vec(bytes)), words };
             let none = quants.clone();
             let none = || Array { handle: none.handle.clone(), words: 0 };
             Self { encoding: Encoding { format }, n, k, high: none(), scales: none(), supers: none(), quants }

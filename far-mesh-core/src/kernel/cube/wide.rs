@@ -1,13 +1,24 @@
 //! Matrix product for many rows: the weight is dequantized piece by piece into a workspace of the activations' type, which
-//! stays in the device's cache, and multiplied there by the tensor cores with f32 sums.
+//! stays in the device's cache, and multiplied there, by the tensor cores for 16-bit types, with f32 sums.
+//!
+//! Invariant: how a product is cut follows from the weight alone, never from the number of rows, so a row's sum runs over the
+//! columns in one order. Burn's own choice depends on the number of rows, and it takes f32 to the tensor cores with ten bits.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::{
-    CubeRuntime,
-    kernel::matmul::{MatmulStrategy, matmul},
-    tensor::CubeTensor,
-};
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::{prelude::*, server::Handle, zspace::metadata::Metadata};
+use cubek::{
+    matmul::{
+        components::{stage::PartitionBuffering, tile::TileMatmulKind},
+        definition::{MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError, TilingBlueprint, TilingScheme},
+        launch::launch_tiling::launch_ref,
+        routines::{BlueprintStrategy, simple::SimpleAlgorithm, simple_unit::SimpleUnitAlgorithm},
+    },
+    std::{
+        InputBinding,
+        cube_count::{GlobalOrder, HypercubeBlueprint},
+    },
+};
 
 use super::{
     dense,
@@ -55,10 +66,69 @@ fn matrix<R: CubeRuntime>(x: &CubeTensor<R>, rows: Handle, n: usize, k: usize) -
 }
 
 fn multiply<R: CubeRuntime>(x: &CubeTensor<R>, weight: CubeTensor<R>, out: CubeTensor<R>) {
-    let to = out.dtype;
-    let done = matmul(x.clone(), weight, Some(out), MatmulStrategy::Cube, to);
+    let done = match x.dtype.size() {
+        2 => match on_cores(x, &weight, &out) {
+            Err(MatmulSetupError::Unavailable(_)) => on_units(x, &weight, &out),
+            done => done,
+        },
+        _ => on_units(x, &weight, &out),
+    };
     // The worker turns a panic into an error of the session.
     assert!(done.is_ok(), "the matrix product has no kernel here: {:?}", done.err());
+}
+
+/// By tensor cores: a cube computes 128 rows and columns of the result, 32 columns of the weight at a time.
+pub(super) fn on_cores<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weight: &CubeTensor<R>,
+    out: &CubeTensor<R>,
+) -> Result<(), MatmulSetupError> {
+    let mut types = types(x, out);
+    let scheme = TilingScheme::builder()
+        .with_tile_size((16, 16, 16).into())
+        .with_partition_size((1, 8, 2).into())
+        .with_stage_size((8, 1, 1).into())
+        .build();
+    let Ok(scheme) = scheme else { unreachable!("the scheme is complete") };
+    let problem = MatmulProblem::from_shapes_and_strides(
+        x.meta.shape().clone(),
+        weight.meta.shape().clone(),
+        out.meta.shape().clone(),
+        x.meta.strides().clone(),
+        weight.meta.strides().clone(),
+        out.meta.strides().clone(),
+        types.as_global_elems(),
+        AddressType::U32,
+        None,
+        None,
+    )?;
+    let plane = x.client.properties().hardware.plane_size_max;
+    let order = HypercubeBlueprint::builder().global_order(GlobalOrder::SwizzleRow(4)).build();
+    let mut blueprint = TilingBlueprint::builder(TileMatmulKind::Cmma, scheme, plane, &problem)
+        .partition_buffering(PartitionBuffering::Single)
+        .hypercube_blueprint(order)
+        .build();
+    // One kernel for all numbers of rows.
+    blueprint.check_m_bounds = true;
+    let [x, weight] = [x, weight].map(|side| InputBinding::new(side.clone().binding(), side.dtype.into()));
+    let forced = BlueprintStrategy::<(), SimpleAlgorithm>::Forced(blueprint);
+    launch_ref(&out.client, x, weight, out.clone().binding(), &forced, &mut types)
+}
+
+/// By the units themselves, in the activations' own arithmetic.
+fn on_units<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weight: &CubeTensor<R>,
+    out: &CubeTensor<R>,
+) -> Result<(), MatmulSetupError> {
+    let mut types = types(x, out);
+    let [x, weight] = [x, weight].map(|side| InputBinding::new(side.clone().binding(), side.dtype.into()));
+    let inferred = BlueprintStrategy::<(), SimpleUnitAlgorithm>::Inferred(Default::default());
+    launch_ref(&out.client, x, weight, out.clone().binding(), &inferred, &mut types)
+}
+
+fn types<R: CubeRuntime>(x: &CubeTensor<R>, out: &CubeTensor<R>) -> MatmulElems {
+    MatmulElems::from_globals(&MatmulGlobalElems { lhs: x.dtype.into(), rhs: x.dtype.into(), out: out.dtype.into() })
 }
 
 /// Rows `first..first + rows` of a weight; `first` is a multiple of a tile's rows.

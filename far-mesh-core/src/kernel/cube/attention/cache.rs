@@ -15,7 +15,7 @@ use super::{
 use crate::{
     activation::Dtype,
     kernel::{
-        cube::device::{ELEMENTWISE, array, cubes, dtype, empty},
+        cube::device::{ELEMENTWISE, array, cubes, dtype, empty, keep, keep_room},
         ops::{AttentionShape, Sequence},
     },
 };
@@ -59,7 +59,7 @@ pub struct CubeRope {
 impl CubeRope {
     pub(in super::super) fn new<R: CubeRuntime>(client: &ComputeClient<R>, cos: Vec<f32>, sin: Vec<f32>) -> Self {
         let elements = cos.len();
-        Self { cos: client.create(Bytes::from_elems(cos)), sin: client.create(Bytes::from_elems(sin)), elements }
+        Self { cos: keep(client, Bytes::from_elems(cos)), sin: keep(client, Bytes::from_elems(sin)), elements }
     }
 }
 
@@ -72,7 +72,8 @@ impl CubeCache {
         dtype: Dtype,
     ) -> Self {
         let bytes = layer_bytes(pages, shape, dtype);
-        let layers = (0..layers).map(|_| Layer { keys: client.empty(bytes), values: client.empty(bytes) }).collect();
+        let layers =
+            (0..layers).map(|_| Layer { keys: keep_room(client, bytes), values: keep_room(client, bytes) }).collect();
         let tiling = Tilings::new(shape, client.properties().hardware.max_shared_memory_size);
         Self { shape, pages, dtype, layers, tiling, step: None }
     }

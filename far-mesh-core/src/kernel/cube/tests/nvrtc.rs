@@ -9,9 +9,11 @@ use super::random;
 use crate::{
     activation::Dtype,
     kernel::{
-        AttentionShape, KernelOps, RawMatrix, RopeTable, Sequence,
-        cube::device::dtype as element,
+        AttentionShape, CudaMissing, KernelOps, RawMatrix, RopeTable, Sequence,
+        cube::{device::dtype as element, wide},
+        probe_cuda,
         tests::samples::{FORMATS, sample},
+        try_cuda,
     },
 };
 
@@ -32,6 +34,10 @@ fn finish(x: Tensor<Cuda, 2>, what: &str) {
 #[ignore = "needs NVRTC: `tests/run core` runs it with NVIDIA's package and a driver that only pretends"]
 fn every_kernel_compiles() {
     let device = CudaDevice::new(0);
+    let report = probe_cuda();
+    assert_eq!((report.missing, report.devices.len()), (None, 1), "what the kernels need is there");
+    // A driver that only pretends gives back garbage.
+    assert!(matches!(try_cuda(0), Ok(_) | Err(CudaMissing::Trial { index: 0, .. })), "{:?}", try_cuda(0));
     assert_eq!(Cuda::activation_dtype(false, &device), Dtype::Bf16);
     for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32] {
         for format in FORMATS {
@@ -47,6 +53,12 @@ fn every_kernel_compiles() {
                     finish(Cuda::logits(x.clone(), &weight), &what);
                 });
             }
+        }
+        if dtype != Dtype::F32 {
+            // Not by units behind the test's back.
+            let [x, weight, out] = [(5, 64), (64, 128), (5, 128)]
+                .map(|(rows, columns)| matrix(rows, columns, dtype).into_primitive().tensor());
+            assert!(wide::on_cores(&x, &weight, &out).is_ok(), "{dtype:?}");
         }
         let x = matrix(3, 64, dtype);
         let weight = Tensor::from_data(TensorData::new(random(64, 2), [64]), &device);
