@@ -25,7 +25,7 @@ pub use bandwidth::read_bandwidth;
 #[cfg(feature = "cuda")]
 pub use cube::{CubeCache, CubePacked, CubeRope};
 pub use linear::Packed;
-pub use ops::{AttentionShape, FarBackend, Format, KernelOps, PackError, RawMatrix, RopeTable, Sequence};
+pub use ops::{AttentionShape, FarBackend, Format, KernelOps, PackError, RawMatrix, RopeTable, Sequence, Share};
 pub use pool::{Installed, Pool};
 pub use probe::{CudaGpu, CudaMissing, CudaReport, CudaVersion, probe_cuda, try_cuda};
 pub use simd::Isa;

@@ -31,10 +31,10 @@ pub trait KernelOps: Backend {
     /// kernels.
     fn kernel_class(dtype: Dtype, device: &Self::Device) -> String;
 
-    /// Runs a forward, or a part of it, of sequences with so many rows each; empty where there are none. What the backend
-    /// computes with is its own between the calls of one `run`.
-    fn compute<T>(rows: &[usize], run: impl FnOnce() -> T) -> T {
-        let _ = rows;
+    /// Runs a forward, or a part of it, of these sequences; empty where there are none. What the backend computes with is
+    /// its own between the calls of one `run`.
+    fn compute<T>(shares: &[Share], run: impl FnOnce() -> T) -> T {
+        let _ = shares;
         run()
     }
 
@@ -139,6 +139,25 @@ pub struct Sequence<'a> {
     pub position: usize,
     /// Pages of the session, in order of position; enough for `position + rows`.
     pub pages: &'a [u32],
+    /// As in [`Share`].
+    pub chunk: bool,
+}
+
+/// What a sequence has of a forward's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Number of rows.
+    pub rows: usize,
+    /// Whether they are of a step of several positions, however it was cut: a backend that computes those in another order
+    /// than steps of one position must not take the last row of one for such a step.
+    pub chunk: bool,
+}
+
+impl Share {
+    /// A whole step of so many positions.
+    pub fn step(rows: usize) -> Self {
+        Self { rows, chunk: rows > 1 }
+    }
 }
 
 /// Cosines and sines of the rotary embedding (Su et al. 2021), computed once for all positions in f64 and rounded.

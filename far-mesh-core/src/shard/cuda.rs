@@ -57,7 +57,8 @@ fn needed_bytes(config: &Config) -> Result<u64, LoadError> {
     use crate::model::{ModelConfig, Source};
 
     let path = config.model.as_path();
-    let source = Source::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source })?;
+    let source =
+        Source::open(path).map_err(|source| LoadError::File { path: path.to_path_buf(), source: Box::new(source) })?;
     let model = ModelConfig::read(&source).map_err(|source| LoadError::config(path, source))?;
     let Config { device, precision, arena_tokens, batching, .. } = *config;
     let footprint = Footprint::of(&source, &model, &Load { device, precision, arena_tokens, batching });

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::{
     activation::{Activation, Dtype},
     hop::{Input, Rows},
-    kernel::{FarBackend, Sequence},
+    kernel::{FarBackend, Sequence, Share},
     limits::MAX_CHUNK_TOKENS,
     model::{Head, SpanModel},
 };
@@ -33,6 +33,8 @@ pub(super) struct EngineStep<'a> {
     pub(super) pages: &'a [u32],
     pub(super) input: &'a Input,
     pub(super) output: Rows,
+    /// Whether it is of a step of several positions, of which this may be the last.
+    pub(super) chunk: bool,
 }
 
 /// A model on a burn backend.
@@ -48,14 +50,15 @@ pub(super) struct ModelEngine<B: FarBackend> {
 
 impl<B: FarBackend> Engine for ModelEngine<B> {
     fn forward(&mut self, layers: Range<usize>, steps: &[EngineStep<'_>]) -> Result<Vec<Option<Activation>>, String> {
-        let rows: Vec<usize> = steps.iter().map(|step| step.input.tokens()).collect();
-        B::compute(&rows, || self.forward_steps(layers, steps))
+        let shares: Vec<Share> =
+            steps.iter().map(|step| Share { rows: step.input.tokens(), chunk: step.chunk }).collect();
+        B::compute(&shares, || self.forward_steps(layers, steps))
     }
 
     fn logits(&mut self, hidden: &[&Activation]) -> Result<Vec<f32>, String> {
         let head = self.head.as_ref().ok_or("the shard has no head")?;
-        let rows: Vec<usize> = hidden.iter().map(|hidden| hidden.tokens()).collect();
-        B::compute(&rows, || {
+        let shares: Vec<Share> = hidden.iter().map(|hidden| Share::step(hidden.tokens())).collect();
+        B::compute(&shares, || {
             let x = hidden_states::<B>(hidden, self.hidden, self.dtype, &self.device)?;
             let logits = head.forward(x).into_data();
             logits.into_vec().map_err(|error| format!("cannot read logits back: {error:?}"))
@@ -80,7 +83,8 @@ impl<B: FarBackend> ModelEngine<B> {
             {
                 let embeds = self.span.as_ref().is_some_and(|(model, _)| model.span().start() == 0);
                 let input = if embeds { Input::Tokens(vec![0; rows]) } else { Input::Activation(hidden.clone()) };
-                let step = || EngineStep { position: 0, pages: &pages, input: &input, output: Rows::Last };
+                let step =
+                    || EngineStep { position: 0, pages: &pages, input: &input, output: Rows::Last, chunk: rows > 1 };
                 self.forward(0..layers, &(0..count).map(|_| step()).collect::<Vec<_>>())?;
             }
             if self.head.is_some() {
@@ -108,7 +112,12 @@ impl<B: FarBackend> ModelEngine<B> {
         };
         let sequences: Vec<Sequence<'_>> = steps
             .iter()
-            .map(|step| Sequence { rows: step.input.tokens(), position: step.position, pages: step.pages })
+            .map(|step| Sequence {
+                rows: step.input.tokens(),
+                position: step.position,
+                pages: step.pages,
+                chunk: step.chunk,
+            })
             .collect();
         let x = model.forward(x, layers, cache, &sequences);
         if steps.iter().all(|step| step.output == Rows::None) {

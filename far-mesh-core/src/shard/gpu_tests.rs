@@ -69,7 +69,7 @@ fn load<B: FarBackend>(
 }
 
 fn step<'a>(position: usize, pages: &'a [u32], input: &'a Input) -> EngineStep<'a> {
-    EngineStep { position, pages, input, output: Rows::All }
+    EngineStep { position, pages, input, output: Rows::All, chunk: input.tokens() > 1 }
 }
 
 fn forward(engine: &mut dyn Engine, layers: u32, steps: &[EngineStep<'_>]) -> Vec<Activation> {

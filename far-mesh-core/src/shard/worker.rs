@@ -144,6 +144,7 @@ pub(super) fn steps(device: &Device, engine: &mut dyn Engine, pieces: Vec<Piece>
                 pages: lease.pages(),
                 input: part.as_ref().unwrap_or(piece.whole()),
                 output: piece.output(),
+                chunk: piece.whole().tokens() > 1,
             })
             .collect();
         guarded(|| engine.forward(layers, &batch))

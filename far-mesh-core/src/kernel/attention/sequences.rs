@@ -45,7 +45,7 @@ impl<'a> Spans<'a> {
             task -= own;
             row += sequence.rows;
         }
-        (row, Sequence { rows: 0, position: 0, pages: &[] }, 0)
+        (row, Sequence { rows: 0, position: 0, pages: &[], chunk: false }, 0)
     }
 }
 

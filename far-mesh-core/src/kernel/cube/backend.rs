@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     activation::Dtype,
-    kernel::ops::{AttentionShape, KernelOps, PackError, RawMatrix, RopeTable, Sequence},
+    kernel::ops::{AttentionShape, KernelOps, PackError, RawMatrix, RopeTable, Sequence, Share},
 };
 
 /// Counts changes of the order of summation.
@@ -47,8 +47,8 @@ where
         format!("{family}-{}/{VERSION}", format!("{dtype:?}").to_lowercase())
     }
 
-    fn compute<T>(rows: &[usize], run: impl FnOnce() -> T) -> T {
-        STREAM.executes(|| pass::with_rows(rows, run))
+    fn compute<T>(shares: &[Share], run: impl FnOnce() -> T) -> T {
+        STREAM.executes(|| pass::with_shares(shares, run))
     }
 
     fn pack(matrix: RawMatrix<'_>, dtype: Dtype, device: &R::Device) -> Result<CubePacked, PackError> {

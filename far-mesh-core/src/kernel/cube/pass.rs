@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 
+use crate::kernel::ops::Share;
+
 thread_local! {
-    /// Rows of each sequence of the forward that runs on this thread.
-    static ROWS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The sequences of the forward that runs on this thread.
+    static SHARES: RefCell<Vec<Share>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Neighbouring rows that are computed alike.
@@ -16,33 +18,33 @@ pub(super) struct Piece {
     pub(super) wide: bool,
 }
 
-/// Runs a forward of sequences with so many rows each.
-pub(super) fn with_rows<T>(rows: &[usize], run: impl FnOnce() -> T) -> T {
-    struct Restore(Vec<usize>);
+/// Runs a forward of these sequences.
+pub(super) fn with_shares<T>(shares: &[Share], run: impl FnOnce() -> T) -> T {
+    struct Restore(Vec<Share>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            ROWS.set(std::mem::take(&mut self.0));
+            SHARES.set(std::mem::take(&mut self.0));
         }
     }
-    let _restore = Restore(ROWS.replace(rows.to_vec()));
+    let _restore = Restore(SHARES.replace(shares.to_vec()));
     run()
 }
 
 /// How `rows` rows are computed. Rows that are not those of the sequences (rows of experts, say) are wide where all
 /// sequences are chunks, else thin: right for both, if slow for the chunks among them.
 pub(super) fn pieces(rows: usize) -> Vec<Piece> {
-    ROWS.with_borrow(|sequences| {
-        if sequences.iter().sum::<usize>() != rows {
-            let wide = !sequences.is_empty() && sequences.iter().all(|rows| *rows > 1);
+    SHARES.with_borrow(|shares| {
+        if shares.iter().map(|share| share.rows).sum::<usize>() != rows {
+            let wide = !shares.is_empty() && shares.iter().all(|share| share.chunk);
             return vec![Piece { first: 0, rows, wide }];
         }
         let mut pieces: Vec<Piece> = Vec::new();
-        for &rows in sequences {
+        for &Share { rows, chunk } in shares {
             match pieces.last_mut() {
-                Some(last) if last.wide == (rows > 1) => last.rows += rows,
+                Some(last) if last.wide == chunk => last.rows += rows,
                 last => {
                     let first = last.map_or(0, |last| last.first + last.rows);
-                    pieces.push(Piece { first, rows, wide: rows > 1 });
+                    pieces.push(Piece { first, rows, wide: chunk });
                 }
             }
         }
@@ -54,10 +56,14 @@ pub(super) fn pieces(rows: usize) -> Vec<Piece> {
 mod tests {
     use super::*;
 
-    fn check(sequences: &[usize], rows: usize, expected: &[(usize, usize, bool)]) {
-        let found = with_rows(sequences, || pieces(rows));
+    fn check(steps: &[usize], rows: usize, expected: &[(usize, usize, bool)]) {
+        check_shares(&steps.iter().map(|rows| Share::step(*rows)).collect::<Vec<_>>(), rows, expected);
+    }
+
+    fn check_shares(shares: &[Share], rows: usize, expected: &[(usize, usize, bool)]) {
+        let found = with_shares(shares, || pieces(rows));
         let found: Vec<_> = found.iter().map(|piece| (piece.first, piece.rows, piece.wide)).collect();
-        assert_eq!(found, expected, "{sequences:?}");
+        assert_eq!(found, expected, "{shares:?}");
     }
 
     #[test]
@@ -65,6 +71,13 @@ mod tests {
         check(&[1, 1, 1], 3, &[(0, 3, false)]);
         check(&[5, 7], 12, &[(0, 12, true)]);
         check(&[1, 1, 5, 7, 1], 15, &[(0, 2, false), (2, 12, true), (14, 1, false)]);
+    }
+
+    #[test]
+    fn the_last_row_of_a_chunk_is_computed_like_the_rest() {
+        let rest = Share { rows: 1, chunk: true };
+        check_shares(&[rest], 1, &[(0, 1, true)]);
+        check_shares(&[Share::step(1), rest, Share::step(9)], 11, &[(0, 1, false), (1, 10, true)]);
     }
 
     #[test]
@@ -76,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_forward_that_panics_leaves_nothing_behind() {
-        let result = std::panic::catch_unwind(|| with_rows(&[9], || panic!("spoiled")));
+        let result = std::panic::catch_unwind(|| with_shares(&[Share::step(9)], || panic!("spoiled")));
         assert!(result.is_err());
         assert_eq!(pieces(9), [Piece { first: 0, rows: 9, wide: false }]);
     }

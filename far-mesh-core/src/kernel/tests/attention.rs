@@ -79,7 +79,7 @@ fn attention_is_the_textbooks_on_every_path() {
         let pages: Vec<u32> = (0..rows.div_ceil(PAGE) as u32).rev().collect();
         let got = on_every_path(|| {
             let mut cache = Flex::cache(2, pages.len(), shape, Dtype::F32, &FlexDevice);
-            attend(&qkv, &mut cache, 1, shape, &rope, &[Sequence { rows, position: 0, pages: &pages }])
+            attend(&qkv, &mut cache, 1, shape, &rope, &[Sequence { rows, position: 0, pages: &pages, chunk: rows > 1 }])
         });
         assert_close(&got, &naive(&qkv, shape, &rope), 2e-6, &format!("{shape:?}, {rows} rows"));
     }
@@ -94,7 +94,8 @@ fn a_long_sequence_passes_through_several_stretches() {
     let rope = rope(rows, 16);
     let _installed = Pool::new(2).install();
     let mut cache = Flex::cache(1, pages.len(), shape, Dtype::F32, &FlexDevice);
-    let got = attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &pages }]);
+    let got =
+        attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &pages, chunk: rows > 1 }]);
     let want = naive(&qkv, shape, &rope);
     assert_close(&got, &want, 5e-6, "1100 rows");
 }
@@ -111,7 +112,14 @@ fn a_window_sees_its_last_positions_on_every_path() {
             let mut out = Vec::new();
             for qkv in qkv.chunks(chunk * width(shape)) {
                 let rows = qkv.len() / width(shape);
-                out.extend(attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position, pages: &pages }]));
+                out.extend(attend(
+                    qkv,
+                    &mut cache,
+                    0,
+                    shape,
+                    &rope,
+                    &[Sequence { rows, position, pages: &pages, chunk: rows > 1 }],
+                ));
                 position += rows;
             }
             out
@@ -133,7 +141,14 @@ fn what_left_the_window_does_not_matter_whatever_it_was() {
     foul[..60 * width(shape)].fill(f32::NAN);
     let run = |qkv: &[f32]| {
         let mut cache = Flex::cache(1, 3, shape, Dtype::F32, &FlexDevice);
-        let out = attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &[0, 1, 2] }]);
+        let out = attend(
+            qkv,
+            &mut cache,
+            0,
+            shape,
+            &rope,
+            &[Sequence { rows, position: 0, pages: &[0, 1, 2], chunk: rows > 1 }],
+        );
         out[(60 + 8) * 32..].to_vec()
     };
     assert_same_bits(&run(&good), &run(&foul), "positions from 68 on");
@@ -151,7 +166,14 @@ fn chunks_of_a_prompt_give_the_bits_of_the_whole() {
         let mut out = Vec::new();
         for qkv in qkv.chunks(chunk * width(shape)) {
             let rows = qkv.len() / width(shape);
-            out.extend(attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position, pages: &pages }]));
+            out.extend(attend(
+                qkv,
+                &mut cache,
+                0,
+                shape,
+                &rope,
+                &[Sequence { rows, position, pages: &pages, chunk: rows > 1 }],
+            ));
             position += rows;
         }
         out
@@ -175,7 +197,14 @@ fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
         .map(|qkv| {
             let mut cache = Flex::cache(1, 3, shape, Dtype::F32, &FlexDevice);
             let rows = qkv.len() / width(shape);
-            attend(qkv, &mut cache, 0, shape, &rope, &[Sequence { rows, position: 0, pages: &[2, 0, 1] }])
+            attend(
+                qkv,
+                &mut cache,
+                0,
+                shape,
+                &rope,
+                &[Sequence { rows, position: 0, pages: &[2, 0, 1], chunk: rows > 1 }],
+            )
         })
         .collect();
 
@@ -185,7 +214,14 @@ fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
         let pages: Vec<u32> = (0..10).collect();
         let foul = vec![f32::NAN; 10 * PAGE * width(shape)];
         let long = self::rope(10 * PAGE, 32);
-        attend(&foul, &mut cache, 0, shape, &long, &[Sequence { rows: 10 * PAGE, position: 0, pages: &pages }]);
+        attend(
+            &foul,
+            &mut cache,
+            0,
+            shape,
+            &long,
+            &[Sequence { rows: 10 * PAGE, position: 0, pages: &pages, chunk: true }],
+        );
 
         // The prompts together, then three tokens each together.
         let mut out: Vec<Vec<f32>> = vec![Vec::new(); 4];
@@ -197,7 +233,12 @@ fn sequences_in_one_call_give_the_bits_of_each_alone_whatever_the_pages_held() {
             let mut sequences = Vec::new();
             for i in 0..4 {
                 qkv.extend(&prompts[i][positions[i] * width(shape)..][..rows[i] * width(shape)]);
-                sequences.push(Sequence { rows: rows[i], position: positions[i], pages: page_lists[i] });
+                sequences.push(Sequence {
+                    rows: rows[i],
+                    position: positions[i],
+                    pages: page_lists[i],
+                    chunk: rows[i] > 1,
+                });
             }
             let mut got = &attend(&qkv, &mut cache, 0, shape, &rope, &sequences)[..];
             for i in 0..4 {
@@ -218,7 +259,7 @@ fn numbers_beyond_all_measure_do_not_panic() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
         let mut cache = Flex::cache(1, 1, shape, Dtype::F32, &FlexDevice);
         let qkv = vec![bad; 8 * width(shape)];
-        attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows: 8, position: 0, pages: &[0] }]);
+        attend(&qkv, &mut cache, 0, shape, &rope, &[Sequence { rows: 8, position: 0, pages: &[0], chunk: true }]);
     }
 }
 

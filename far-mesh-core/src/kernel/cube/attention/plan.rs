@@ -17,9 +17,9 @@ pub(super) const TILE_WORDS: usize = 5;
 pub(in super::super) struct Plan {
     pub(super) words: Vec<u32>,
     pub(super) rows: usize,
-    /// Tiles of sequences of one row, and the word the first stands at.
+    /// Tiles of steps of one position, and the word the first stands at.
     pub(super) singles: Tiles,
-    /// Tiles of longer ones.
+    /// Tiles of chunks.
     pub(super) chunks: Tiles,
     /// Stretches of the longest past of a single row.
     pub(super) stretches: usize,
@@ -37,12 +37,12 @@ impl Plan {
     pub(in super::super) fn new(sequences: &[Sequence<'_>], shape: AttentionShape, queries: usize) -> Self {
         let rows: usize = sequences.iter().map(|sequence| sequence.rows).sum();
         let group = shape.heads / shape.kv_heads;
-        let tiles_of = |sequence: &Sequence<'_>| match sequence.rows {
-            1 => 1,
-            rows => (rows * group).div_ceil(queries),
+        let tiles_of = |sequence: &Sequence<'_>| match sequence.chunk {
+            false => 1,
+            true => (sequence.rows * group).div_ceil(queries),
         };
         let count = |single: bool| -> usize {
-            sequences.iter().filter(|sequence| (sequence.rows == 1) == single).map(tiles_of).sum()
+            sequences.iter().filter(|sequence| sequence.chunk != single).map(tiles_of).sum()
         };
         let singles = Tiles { first_word: rows * ROW_WORDS, count: count(true) };
         let chunks = Tiles { first_word: singles.first_word + singles.count * TILE_WORDS, count: count(false) };
@@ -52,10 +52,10 @@ impl Plan {
         for sequence in sequences {
             let end = sequence.position + sequence.rows;
             row_words.extend((sequence.position..end).flat_map(|position| [position, table]));
-            let words = if sequence.rows == 1 { &mut single_words } else { &mut chunk_words };
+            let words = if sequence.chunk { &mut chunk_words } else { &mut single_words };
             let tile = |tile: usize| [first_row, sequence.rows, sequence.position, table, tile * queries];
             words.extend((0..tiles_of(sequence)).flat_map(tile));
-            if sequence.rows == 1 {
+            if !sequence.chunk {
                 stretches = stretches.max(end.div_ceil(STRETCH));
             }
             let pages = &sequence.pages[..end.div_ceil(super::PAGE_TOKENS)];
@@ -77,8 +77,8 @@ mod tests {
     fn a_plan_holds_rows_tiles_and_tables() {
         let shape = AttentionShape { heads: 6, kv_heads: 2, head_dim: 16, window: None };
         let sequences = [
-            Sequence { rows: 1, position: 130, pages: &[9, 8, 7, 6, 5, 4] },
-            Sequence { rows: 5, position: 31, pages: &[3, 2, 1] },
+            Sequence { rows: 1, position: 130, pages: &[9, 8, 7, 6, 5, 4], chunk: false },
+            Sequence { rows: 5, position: 31, pages: &[3, 2, 1], chunk: true },
         ];
         let plan = Plan::new(&sequences, shape, 8);
         assert_eq!((plan.rows, plan.stretches), (6, 2));

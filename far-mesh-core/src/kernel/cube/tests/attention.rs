@@ -86,18 +86,18 @@ fn chunks_and_steps_are_those_of_the_cpu() {
         let shape = AttentionShape { heads, kv_heads, head_dim, window };
         let mut both = Both::new(shape, 24);
         let (long, short): (Vec<u32>, Vec<u32>) = ((0..20).rev().collect(), (20..24).collect());
-        both.step(&[Sequence { rows: 70, position: 0, pages: &long }]);
-        both.step(&[Sequence { rows: 3, position: 0, pages: &short }]);
-        both.step(&[Sequence { rows: 61, position: 70, pages: &long }]);
+        both.step(&[Sequence { rows: 70, position: 0, pages: &long, chunk: true }]);
+        both.step(&[Sequence { rows: 3, position: 0, pages: &short, chunk: true }]);
+        both.step(&[Sequence { rows: 61, position: 70, pages: &long, chunk: true }]);
         both.step(&[
-            Sequence { rows: 1, position: 131, pages: &long },
-            Sequence { rows: 1, position: 3, pages: &short },
+            Sequence { rows: 1, position: 131, pages: &long, chunk: false },
+            Sequence { rows: 1, position: 3, pages: &short, chunk: false },
         ]);
         both.step(&[
-            Sequence { rows: 1, position: 4, pages: &short },
-            Sequence { rows: 200, position: 132, pages: &long },
+            Sequence { rows: 1, position: 4, pages: &short, chunk: false },
+            Sequence { rows: 200, position: 132, pages: &long, chunk: true },
         ]);
-        both.step(&[Sequence { rows: 1, position: 332, pages: &long }]);
+        both.step(&[Sequence { rows: 1, position: 332, pages: &long, chunk: false }]);
     }
 }
 
@@ -107,7 +107,7 @@ fn bits_depend_neither_on_the_batch_nor_on_how_a_chunk_is_cut() {
     let pages: [Vec<u32>; 3] = [(0..8).collect(), (8..16).collect(), (16..24).collect()];
     let qkv = random(200 * width(shape), 1);
     let rows = |from: usize, to: usize| &qkv[from * width(shape)..to * width(shape)];
-    let chunk = |position, rows, pages| Sequence { rows, position, pages };
+    let chunk = |position, rows, pages| Sequence { rows, position, pages, chunk: rows > 1 };
     let mut alone = Both::new(shape, 24);
     let whole = alone.step_of(rows(0, 199), &[chunk(0, 199, &pages[0])]);
     let step = alone.step_of(rows(199, 200), &[chunk(199, 1, &pages[0])]);
@@ -127,7 +127,10 @@ fn numbers_beyond_all_measure_stay_with_their_session() {
     let mut cache = Both::new(shape, 2);
     let sane = random(width(shape), 2);
     let qkv = [vec![f32::NAN; width(shape)], sane.clone()].concat();
-    let sequences = [Sequence { rows: 1, position: 0, pages: &[0] }, Sequence { rows: 1, position: 0, pages: &[1] }];
+    let sequences = [
+        Sequence { rows: 1, position: 0, pages: &[0], chunk: false },
+        Sequence { rows: 1, position: 0, pages: &[1], chunk: false },
+    ];
     let got = cache.step_of(&qkv, &sequences);
     assert_eq!(got[32..], cache.step_of(&sane, &sequences[1..]), "the other's row");
 }

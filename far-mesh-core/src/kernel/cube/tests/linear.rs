@@ -6,10 +6,15 @@ use super::{Gpu, assert_close, device, matrix, random, values};
 use crate::{
     activation::Dtype,
     kernel::{
-        CubePacked, Format, KernelOps, PackError, RawMatrix,
+        CubePacked, Format, KernelOps, PackError, RawMatrix, Share,
         tests::samples::{FORMATS, sample},
     },
 };
+
+/// Runs whole steps of so many positions.
+fn steps<T>(rows: &[usize], run: impl FnOnce() -> T) -> T {
+    Gpu::compute(&rows.iter().map(|rows| Share::step(*rows)).collect::<Vec<_>>(), run)
+}
 
 fn pack(format: Format, n: usize, k: usize, bytes: &[u8]) -> Result<CubePacked, PackError> {
     Gpu::pack(RawMatrix { format, n, k, bytes }, Dtype::F32, &device())
@@ -48,9 +53,9 @@ fn few_and_many_rows_give_the_textbooks_product() {
         for rows in [1, 3, 8, 19] {
             let x = random(rows * k, 3);
             let want = reference(&x, &elements, k);
-            let few = Gpu::compute(&vec![1; rows], || product(&x, &weight));
+            let few = steps(&vec![1; rows], || product(&x, &weight));
             assert_close(&few, &want, 2e-6, &format!("{format:?}, {rows} steps"));
-            let many = Gpu::compute(&[rows + 1], || product(&[x.as_slice(), &x[..k]].concat(), &weight));
+            let many = steps(&[rows + 1], || product(&[x.as_slice(), &x[..k]].concat(), &weight));
             // The wide product adds one column after another, the thin one 128 sums side by side.
             assert_close(&many[..rows * n], &want, 1e-5, &format!("{format:?}, a chunk of {}", rows + 1));
         }
@@ -63,7 +68,7 @@ fn a_weight_larger_than_the_workspace_is_multiplied_in_pieces() {
     let (bytes, elements) = sample(Format::Q8_0, n, k, 4);
     let weight = pack(Format::Q8_0, n, k, &bytes).unwrap();
     let x = random(2 * k, 5);
-    let got = Gpu::compute(&[2], || product(&x, &weight));
+    let got = steps(&[2], || product(&x, &weight));
     assert_close(&got, &reference(&x, &elements, k), 1e-5, "pieces");
 }
 
@@ -74,15 +79,15 @@ fn a_steps_bits_do_not_depend_on_the_batch() {
         let (bytes, _) = sample(format, n, k, 6);
         let weight = pack(format, n, k, &bytes).unwrap();
         let x = random(13 * k, 7);
-        let alone: Vec<f32> = x.chunks(k).flat_map(|x| Gpu::compute(&[1], || product(x, &weight))).collect();
+        let alone: Vec<f32> = x.chunks(k).flat_map(|x| steps(&[1], || product(x, &weight))).collect();
         for rows in [2, 4, 5, 13] {
-            let together = Gpu::compute(&vec![1; rows], || product(&x[..rows * k], &weight));
+            let together = steps(&vec![1; rows], || product(&x[..rows * k], &weight));
             assert_eq!(together, alone[..rows * n], "{format:?}, {rows} steps");
         }
-        let mixed = Gpu::compute(&[1, 5, 1], || product(&x[..7 * k], &weight));
+        let mixed = steps(&[1, 5, 1], || product(&x[..7 * k], &weight));
         assert_eq!(mixed[..n], alone[..n]);
         assert_eq!(mixed[6 * n..], alone[6 * n..7 * n]);
-        let chunk = Gpu::compute(&[5], || product(&x[k..6 * k], &weight));
+        let chunk = steps(&[5], || product(&x[k..6 * k], &weight));
         assert_eq!(mixed[n..6 * n], chunk, "a chunk beside steps");
     }
 }
@@ -97,10 +102,10 @@ fn logits_are_f32_and_half_activations_are_served_where_the_device_has_them() {
     let x = matrix(random(3 * k, 9), [3, k]).cast(half);
     let want = reference(&values(x.clone()), &elements, k);
     for rows in [vec![1, 1, 1], vec![3]] {
-        let logits: Tensor<Gpu, 2> = Gpu::compute(&rows, || Gpu::logits(x.clone(), &weight));
+        let logits: Tensor<Gpu, 2> = steps(&rows, || Gpu::logits(x.clone(), &weight));
         assert_eq!(logits.dtype(), burn::tensor::DType::F32);
         assert_close(&values(logits), &want, if rows.len() == 3 { 2e-6 } else { 2e-3 }, &format!("{dtype:?}"));
-        let y = Gpu::compute(&rows, || <Gpu as KernelOps>::linear(x.clone(), &weight));
+        let y = steps(&rows, || <Gpu as KernelOps>::linear(x.clone(), &weight));
         assert_eq!(y.dtype(), half);
         assert_close(&values(y), &want, if dtype == Dtype::F32 { 2e-6 } else { 2e-3 }, &format!("{dtype:?}"));
     }

@@ -9,7 +9,7 @@ use super::random;
 use crate::{
     activation::Dtype,
     kernel::{
-        AttentionShape, CudaMissing, KernelOps, RawMatrix, RopeTable, Sequence,
+        AttentionShape, CudaMissing, KernelOps, RawMatrix, RopeTable, Sequence, Share,
         cube::{device::dtype as element, wide},
         probe_cuda,
         tests::samples::{FORMATS, sample},
@@ -48,7 +48,8 @@ fn every_kernel_compiles() {
             for rows in [vec![1], vec![1; 3], vec![1; 9], vec![2], vec![200]] {
                 let x = matrix(rows.iter().sum(), k, dtype);
                 let what = format!("{format:?}, {dtype:?}, rows {rows:?}");
-                Cuda::compute(&rows, || {
+                let shares: Vec<Share> = rows.iter().map(|rows| Share::step(*rows)).collect();
+                Cuda::compute(&shares, || {
                     finish(<Cuda as KernelOps>::linear(x.clone(), &weight), &what);
                     finish(Cuda::logits(x.clone(), &weight), &what);
                 });
@@ -74,8 +75,10 @@ fn every_kernel_compiles() {
             let table = RopeTable { cos: vec![1.0; half], sin: vec![0.0; half], head_dim };
             let mut cache = Cuda::cache(1, 4, shape, dtype, &device);
             let rope = Cuda::rope(table, &device);
-            let sequences =
-                [Sequence { rows: 1, position: 40, pages: &[0, 1] }, Sequence { rows: 5, position: 0, pages: &[2, 3] }];
+            let sequences = [
+                Sequence { rows: 1, position: 40, pages: &[0, 1], chunk: false },
+                Sequence { rows: 5, position: 0, pages: &[2, 3], chunk: true },
+            ];
             Cuda::prepare(&mut cache, &sequences, &device);
             let qkv = matrix(6, (heads + 2 * kv_heads) * head_dim, dtype);
             finish(Cuda::attention(qkv, &mut cache, 0, &rope, &sequences), &format!("{shape:?}, {dtype:?}"));
