@@ -1,7 +1,8 @@
 //! Our burn backend extensions: packed linear, norms, rope, paged attention. The only place with `unsafe`.
 //!
 //! [`KernelOps`] is what the model is written on; this module implements it for burn's CPU backend with kernels
-//! that are written once over sixteen lanes ([`Isa`]) and share their work through a [`Pool`].
+//! that are written once over sixteen lanes ([`Isa`]) and share their work through a [`Pool`], and with the feature `cuda` for
+//! GPUs with kernels in CubeCL. [`probe_cuda`] and [`try_cuda`] say whether this machine can use them.
 
 mod attention;
 mod bandwidth;

@@ -7,8 +7,8 @@ use crate::{id::ModelHash, kernel::Format};
 /// What the weights become on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// They stay in the file's encoding; activations are rounded to int8 in blocks of 32 for each product with one that
-    /// is quantized.
+    /// They stay in the file's encoding; for a product with a quantized one the CPU rounds activations to int8 in blocks
+    /// of 32, a GPU computes on them in 16 bits.
     #[default]
     Packed,
     /// Dense f32: slow and large, for checking.

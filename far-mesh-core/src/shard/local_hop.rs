@@ -17,7 +17,7 @@ use super::{
     dispatch::{Answer, Dispatch},
     outputs::Outputs,
     pages::{Arena, NoRoom},
-    prefix::{Chain, Root, Sharers},
+    prefix::{Chain, PageKey, Root, Sharers},
     seat::Seat,
 };
 use crate::{
@@ -25,6 +25,9 @@ use crate::{
     id::{NodeId, Span},
     limits::{MAX_CHUNK_TOKENS, MAX_STEPS_IN_FLIGHT},
 };
+
+/// Bytes that are hashed before other tasks have a turn: half a millisecond.
+const NAMED_AT_ONCE_BYTES: usize = 512 * 1024;
 
 /// Opens sessions on this machine's device, over the shard's layers or some of them.
 pub struct LocalHop {
@@ -132,6 +135,24 @@ impl Hop for LocalHop {
 }
 
 impl LocalSession {
+    /// Names of the pages that a step fills. Wide rows take milliseconds: others have their turn in between.
+    async fn name_pages(&mut self, input: &Input) -> Vec<PageKey> {
+        let Some(chain) = &mut self.chain else { return vec![] };
+        let row = match input {
+            Input::Tokens(_) => 4,
+            Input::Activation(rows) => rows.hidden() * rows.dtype().bytes(),
+        };
+        let (tokens, rows) = (input.tokens(), NAMED_AT_ONCE_BYTES.div_ceil(row));
+        let mut keys = vec![];
+        for first in (0..tokens).step_by(rows) {
+            if first > 0 {
+                tokio::task::yield_now().await;
+            }
+            keys.extend(chain.extend(input, first..tokens.min(first + rows)));
+        }
+        keys
+    }
+
     /// Everything the engine takes for granted.
     fn check(&self, step: &Step) -> Result<(), HopError> {
         let tokens = step.input.tokens();
@@ -197,7 +218,7 @@ impl HopSession for LocalSession {
             self.check(&step).inspect_err(|_| self.seat.end())?;
             // Within `context_tokens`, so within 32 bits.
             let tokens = step.input.tokens() as u32;
-            let keys = self.chain.as_mut().map_or_else(Vec::new, |chain| chain.extend(&step.input));
+            let keys = self.name_pages(&step.input).await;
             let answer = self.dispatch.step(&self.seat, step, keys).await?;
             self.next_seq += 1;
             self.position += tokens;

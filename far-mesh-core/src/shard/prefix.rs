@@ -6,7 +6,8 @@
 //! have its own pages taken for those of another's prompt.
 //!
 //! Hidden states are hashed as they came. They are the same bytes again for the same prompt, since a row's result does
-//! not depend on what is computed beside it.
+//! not depend on what is computed beside it. At 1 GB/s a page of rows of 576 takes 74 us, 1 % of what a hop of ten layers
+//! computes on it; token ids take nothing that could be measured.
 
 use std::ops::Range;
 
@@ -80,12 +81,12 @@ impl Chain {
         Self { page_tokens, page, rows: 0 }
     }
 
-    /// Takes in the rows of a step; the names of the pages that they fill.
-    pub(super) fn extend(&mut self, input: &Input) -> Vec<PageKey> {
+    /// Takes in rows of a step, each once and in order; the names of the pages that they fill.
+    pub(super) fn extend(&mut self, input: &Input, rows: Range<usize>) -> Vec<PageKey> {
         let mut keys = Vec::new();
-        let (mut at, rows) = (0, input.tokens());
-        while at < rows {
-            let end = rows.min(at + self.page_tokens - self.rows);
+        let mut at = rows.start;
+        while at < rows.end {
+            let end = rows.end.min(at + self.page_tokens - self.rows);
             self.take(input, at..end);
             (self.rows, at) = (self.rows + end - at, end);
             if self.rows == self.page_tokens {
@@ -122,7 +123,7 @@ mod tests {
 
     fn keys(root: &Root, ids: &[u32], chunk: usize) -> Vec<PageKey> {
         let mut chain = Chain::new(root, 4);
-        ids.chunks(chunk).flat_map(|ids| chain.extend(&Input::Tokens(ids.to_vec()))).collect()
+        ids.chunks(chunk).flat_map(|ids| chain.extend(&Input::Tokens(ids.to_vec()), 0..ids.len())).collect()
     }
 
     #[test]
@@ -169,7 +170,8 @@ mod tests {
             let mut keys = vec![];
             steps.by_ref().for_each(|rows| {
                 let rows = Activation::from_f32(rows.len() / 2, 2, rows.to_vec()).unwrap();
-                keys.extend(chain.extend(&Input::Activation(rows)));
+                let count = rows.tokens();
+                keys.extend(chain.extend(&Input::Activation(rows), 0..count));
             });
             keys
         };
