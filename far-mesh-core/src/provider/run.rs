@@ -123,11 +123,10 @@ impl Provider {
     }
 }
 
-/// Positions that one coordinator may hold. Most, since there may be only one; not all, so that another finds some when
-/// the first keeps what it does not use; and never less than the longest session takes.
+/// Positions that the sessions of one coordinator may reach. Most, since there may be only one; not all, so that another
+/// finds some when the first keeps what it does not use.
 fn room_of_one(info: &Info) -> u64 {
-    let most = info.arena_tokens - info.arena_tokens / KEPT_FOR_OTHERS;
-    most.max(info.arena_tokens.min(info.context_tokens as usize)) as u64
+    (info.arena_tokens - info.arena_tokens / KEPT_FOR_OTHERS) as u64
 }
 
 /// Announces anew when the room has changed much.

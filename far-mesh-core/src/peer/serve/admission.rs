@@ -82,7 +82,8 @@ impl Admission {
             return Err(NoPlace::Places);
         }
         let left = self.tokens_per_peer.saturating_sub(share.tokens);
-        if tokens > left {
+        // The first is for the hop to judge: it says what it has room for, and what it never takes.
+        if share.tokens > 0 && tokens > left {
             return Err(NoPlace::Tokens { left });
         }
         held.in_all[at] += 1;
@@ -90,6 +91,17 @@ impl Admission {
         share.places[at] += 1;
         share.tokens += tokens;
         Ok(Slot { admission: Arc::clone(self), peer, place, tokens })
+    }
+}
+
+impl Slot {
+    /// The positions are free again; the place is kept.
+    pub(super) fn free_tokens(&mut self) {
+        let mut held = self.admission.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = held.per_peer.get_mut(&self.peer) {
+            share.tokens -= self.tokens;
+        }
+        self.tokens = 0;
     }
 }
 
@@ -138,8 +150,11 @@ mod tests {
         assert_eq!(admission.enter(hoarder, Place::Session, 11).unwrap_err(), NoPlace::Tokens { left: 10 });
         assert_eq!(admission.enter(hoarder, Place::Session, u64::MAX).unwrap_err(), NoPlace::Tokens { left: 10 });
         assert!(admission.enter(other, Place::Session, 100).is_ok());
-        drop(held);
-        assert!(admission.enter(hoarder, Place::Session, 100).is_ok());
+        let [mut over, held] = held;
+        over.free_tokens();
+        assert!(admission.enter(hoarder, Place::Session, 70).is_ok(), "a session that is over holds its place alone");
+        drop((over, held));
+        assert!(admission.enter(hoarder, Place::Session, 101).is_ok(), "the only one may be as long as the hop allows");
         assert!(admission.held.lock().unwrap().per_peer.is_empty());
     }
 }

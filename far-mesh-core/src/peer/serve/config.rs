@@ -9,8 +9,8 @@ pub struct ServeConfig {
     pub max_sessions: usize,
     /// Most sessions of one coordinator.
     pub max_sessions_per_peer: usize,
-    /// Most positions that all sessions of one coordinator may reach together: what a coordinator has opened keeps its
-    /// room whether it is used or not, and the rest is for others.
+    /// Most positions that the sessions of one coordinator may reach together, where it has more than one: what a
+    /// coordinator has opened keeps its room whether it is used or not, and the rest is for others.
     pub max_tokens_per_peer: u64,
     /// Most streams at once that have not yet become part of a session.
     pub max_greetings: usize,

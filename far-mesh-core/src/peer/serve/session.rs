@@ -41,7 +41,7 @@ struct Admitted {
 /// Runs the session that `coordinator` asks for.
 pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: Link, open: Open, greeting: Slot) {
     let (session, span) = (open.session, open.span);
-    let Admitted { slot, registration, attached } = match admit(&shared, coordinator, &open) {
+    let Admitted { mut slot, registration, attached } = match admit(&shared, coordinator, &open) {
         Ok(admitted) => admitted,
         Err(fault) => {
             tracing::debug!(%session, %coordinator, %span, ?fault, "session refused");
@@ -59,6 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: L
     let mut links = Links::new(control, source, &open, shared.hop.hidden());
     let (end, tally) = Box::pin(serve(&shared, coordinator, &mut links, &open, has_room)).await;
     drop((live, registration));
+    slot.free_tokens();
     tracing::debug!(%session, %coordinator, %span, ?end, ?tally, "session over");
     // The coordinator's place is kept until it has left: whoever makes sessions fail is held back too.
     part(links, end, tally).await;
