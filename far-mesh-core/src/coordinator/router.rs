@@ -13,10 +13,11 @@ use super::{
     tries::{Tries, Without},
 };
 use crate::{
+    activation::Dtype,
     hop::{Hop, HopError, HopSession, OpenSession},
     id::Span,
     peer::{Node, RemoteHop, RemoteRoute, StepTime},
-    route::{Offer, PlanError, PlanRequest, Route, plan},
+    route::{Offer, PlanError, PlanRequest, Route, plan_in_any_dtype},
 };
 
 /// How long a request waits for the first look-up in the DHT.
@@ -59,11 +60,11 @@ impl Router {
         self.table.filled(FIRST_LOOKUP).await;
         let (mut tries, began) = (Tries::default(), Instant::now());
         loop {
-            let (route, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
+            let (route, dtype, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
             let hops = remote_hops(&route, &offers);
             let remote = RemoteRoute::new(Arc::new(self.node.clone()), hops.clone())
                 .map_err(|error| HopError::Refused { reason: error.to_string() })?;
-            let error = match remote.open(request.clone()).await {
+            let error = match remote.open(OpenSession { dtype, ..request.clone() }).await {
                 Ok(session) => {
                     // A router is opened once: another value cannot be there.
                     let _ = self.taken.set(hops);
@@ -80,8 +81,8 @@ impl Router {
         }
     }
 
-    /// A route over what is known; where that does not suffice, over what the DHT says now.
-    async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Vec<Offer>), PlanError> {
+    /// A route over what is known and the type of its activations, which the head takes whatever it is; where that does not suffice, over what the DHT says now.
+    async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Dtype, Vec<Offer>), PlanError> {
         let wanted = PlanRequest {
             model: self.model.clone(),
             dtype: request.dtype,
@@ -91,14 +92,15 @@ impl Router {
             seed: u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at])),
         };
         let offers = tries.usable(self.table.offers());
-        if let Ok(route) = plan(self.span.len(), &offers, &wanted) {
-            return Ok((route, offers));
+        if let Ok((route, dtype)) = plan_in_any_dtype(self.span.len(), &offers, &wanted) {
+            return Ok((route, dtype, offers));
         }
         if let Err(error) = self.table.refresh().await {
             tracing::debug!(%error, "no fresh look at the mesh");
         }
         let offers = tries.usable(self.table.offers());
-        Ok((plan(self.span.len(), &offers, &wanted)?, offers))
+        let (route, dtype) = plan_in_any_dtype(self.span.len(), &offers, &wanted)?;
+        Ok((route, dtype, offers))
     }
 }
 

@@ -16,5 +16,5 @@ mod plan;
 pub use self::{
     coverage::Coverage,
     offer::Offer,
-    plan::{PlanError, PlanRequest, Route, RouteHop, plan},
+    plan::{PlanError, PlanRequest, Route, RouteHop, plan, plan_in_any_dtype},
 };

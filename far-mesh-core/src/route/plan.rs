@@ -136,6 +136,27 @@ pub fn plan(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<Rout
     Ok(route(&path, &usable))
 }
 
+/// The quickest of the routes in each element type that is offered: shards on GPUs and on processors have different ones, and
+/// one session has one.
+///
+/// # Errors
+/// As [`plan()`] gives for the request's own type, when there is none in any.
+pub fn plan_in_any_dtype(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<(Route, Dtype), PlanError> {
+    let in_dtype = |dtype| plan(layers, offers, &PlanRequest { dtype, ..request.clone() }).map(|route| (route, dtype));
+    let own = in_dtype(request.dtype);
+    let mut others: Vec<Dtype> = Vec::new();
+    for offer in offers {
+        if offer.dtype != request.dtype && !others.contains(&offer.dtype) {
+            others.push(offer.dtype);
+        }
+    }
+    let quickest = others.into_iter().filter_map(|dtype| in_dtype(dtype).ok()).chain(own.iter().cloned());
+    match quickest.min_by_key(|(route, _)| route.expected) {
+        Some(found) => Ok(found),
+        None => own,
+    }
+}
+
 /// The offers that fit, in the order in which ties are decided.
 fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result<Vec<&'a Offer>, PlanError> {
     let missing = |offers: &[&Offer]| Coverage::of(layers, offers.iter().map(|offer| offer.span)).missing();

@@ -102,6 +102,23 @@ fn full_and_incompatible_nodes_are_told_from_absent_ones() {
 }
 
 #[test]
+fn a_session_has_one_type_of_activations_and_takes_the_quickest() {
+    let mut offers = vec![offer(0, 0, 10), offer(1, 10, 20), offer(2, 0, 10), offer(3, 10, 20)];
+    for gpu in &mut offers[2..] {
+        (gpu.dtype, gpu.layer_time_ns, gpu.prefill_layer_time_ns) = (Dtype::Bf16, 9_000, 1_000);
+    }
+    let (route, dtype) = plan_in_any_dtype(20, &offers, &request()).unwrap();
+    assert_eq!((dtype, route.hops[0].node, route.hops[1].node), (Dtype::Bf16, node(2), node(3)));
+    // A GPU and a processor do not make a route together.
+    let (route, dtype) = plan_in_any_dtype(20, &offers[..3], &request()).unwrap();
+    assert_eq!((dtype, route.hops[0].node), (Dtype::F32, node(0)));
+    let (_, dtype) = plan_in_any_dtype(20, &offers[2..], &request()).unwrap();
+    assert_eq!(dtype, Dtype::Bf16, "whatever the head computes in");
+    let error = plan_in_any_dtype(20, &offers[1..3], &request()).unwrap_err();
+    assert!(matches!(error, PlanError::Dtype { .. }), "{error}");
+}
+
+#[test]
 fn a_node_is_not_used_twice() {
     // Alone, 0 is slow in the middle; 1 is fast but only there. The cheapest path would be 0, 1, 0.
     let mut offers = [offer(0, 0, 30), offer(1, 10, 20), offer(2, 20, 30)];

@@ -1,5 +1,7 @@
 //! How a shard shares its device and its cache between sessions.
 
+use super::DeviceChoice;
+
 /// Settings of a shard's queue and cache. The defaults suit a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
@@ -34,6 +36,17 @@ pub enum PrefixSharing {
 impl Batching {
     /// Fewest positions of one forward: below it a page of a prompt would not fit beside the steps of decoding sessions.
     pub const LEAST_STEP_TOKENS: usize = 8;
+}
+
+impl Batching {
+    /// The defaults of a device: a GPU is the faster a position the more there are, and a forward of 1024 takes one less
+    /// time than 128 take a processor.
+    pub fn of(device: DeviceChoice) -> Self {
+        match device {
+            DeviceChoice::Cpu => Self::default(),
+            DeviceChoice::Cuda(_) => Self { step_tokens: 1024, ..Self::default() },
+        }
+    }
 }
 
 impl Default for Batching {

@@ -64,7 +64,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
     let node = join::join(config).await?;
     let max_sessions = config.max_sessions.map(Sessions::get);
     let arena_tokens = max_sessions.unwrap_or(SESSIONS) * SESSION_TOKENS;
-    let batching = Batching { prefix_sharing: config.prefix_sharing.into(), ..Batching::default() };
+    let batching = Batching { prefix_sharing: config.prefix_sharing.into(), ..Batching::of(device.choice()) };
     let span = match config.layers {
         Layers::Span(span) => span,
         Layers::Auto => {

@@ -149,7 +149,7 @@ impl Alone {
             precision: config.weights(),
             threads: config.threads.get().get(),
             arena_tokens: ARENA_TOKENS.max(sessions * SESSION_TOKENS),
-            batching: shard::Batching::default(),
+            batching: shard::Batching::of(device),
             isa: None,
         };
         let shard = load(shard, "loading all layers").await?;
