@@ -22,10 +22,16 @@ pub(super) fn folder(config: &Config, prefix: &str) -> Result<TempDir, CommandEr
 /// How the parts are to compute: as this process was told to.
 pub(super) fn computing_flags(config: &Config) -> Vec<OsString> {
     let flags = [
-        ("--device", config.device.to_string()),
         ("--precision", config.precision.to_string()),
         ("--quantize", config.quantize.to_string()),
         ("--threads", config.threads.to_string()),
     ];
     flags.into_iter().flat_map(|(flag, value)| [OsString::from(flag), value.into()]).collect()
+}
+
+/// How the providers are to compute: the coordinator's head stays on the processor.
+pub(super) fn provider_flags(config: &Config) -> Vec<OsString> {
+    let mut flags = computing_flags(config);
+    flags.extend([OsString::from("--device"), config.device.to_string().into()]);
+    flags
 }

@@ -29,8 +29,9 @@ use crate::{
     progress::Progress,
 };
 
-/// Positions of the arena: 64 sessions of a measurement; more where more are asked for.
-const ARENA_TOKENS: usize = 16_384;
+/// Positions of the arena: a few prompts, of which the last is still there when it is asked again; more where more sessions
+/// are asked for.
+const ARENA_TOKENS: usize = 2048;
 /// Positions of a session, in whole pages.
 const SESSION_TOKENS: usize = 128;
 /// How long memory is read to measure its bandwidth.
@@ -185,7 +186,7 @@ impl Together {
             providers,
             dir: dir.to_owned(),
             psk,
-            provider_flags: parts::computing_flags(config),
+            provider_flags: parts::provider_flags(config),
         })
         .await?;
         let mut settings = peer::Config::new(Keypair::generate_ed25519());

@@ -51,7 +51,7 @@ async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMes
         providers: args.providers.into(),
         dir: dir.to_owned(),
         psk,
-        provider_flags: computing.clone(),
+        provider_flags: parts::provider_flags(config),
     })
     .await?;
     let coordinator = mesh.coordinator(&format!("127.0.0.1:{}", args.port), computing).await?;
