@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 import checkpoints
 
@@ -237,6 +238,7 @@ def main():
     parser.add_argument("--json", type=Path, help="where to write the figures")
     args = parser.parse_args()
     args.torch_device = args.device
+    logging.disable_progress_bar()
     name = "the processor" if args.device == "cpu" else torch.cuda.get_device_name(args.device)
     print(f"device: {name}")
     torch.backends.cuda.matmul.allow_tf32 = False

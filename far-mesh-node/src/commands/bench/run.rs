@@ -29,9 +29,9 @@ use crate::{
     progress::Progress,
 };
 
-/// Positions of the arena: a few prompts, of which the last is still there when it is asked again; more where more sessions
-/// are asked for.
-const ARENA_TOKENS: usize = 2048;
+/// Positions of the arena: a prompt and the same again, which finds the first one's pages; more where more sessions are asked
+/// for. All of it is in use after a while, since pages are kept as long as nobody needs the room.
+const ARENA_TOKENS: usize = 1024;
 /// Positions of a session, in whole pages.
 const SESSION_TOKENS: usize = 128;
 /// How long memory is read to measure its bandwidth.
