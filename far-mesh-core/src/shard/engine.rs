@@ -5,11 +5,12 @@ use std::{fmt, ops::Range};
 use burn::tensor::{DType, Tensor, TensorData};
 use bytes::Bytes;
 
+#[cfg(feature = "cuda")]
+use crate::limits::MAX_CHUNK_TOKENS;
 use crate::{
     activation::{Activation, Dtype},
     hop::{Input, Rows},
     kernel::{FarBackend, Sequence, Share},
-    limits::MAX_CHUNK_TOKENS,
     model::{Head, SpanModel},
 };
 
@@ -23,7 +24,9 @@ pub(super) trait Engine: Send + fmt::Debug {
 }
 
 /// Numbers of rows that a device may have a kernel of its own for: steps of sessions together, and the positions of chunks.
+#[cfg(feature = "cuda")]
 const STEPS: [usize; 3] = [1, 4, 8];
+#[cfg(feature = "cuda")]
 const CHUNKS: [usize; 4] = [2, 33, 130, MAX_CHUNK_TOKENS];
 
 /// A checked step and where its session's cache is.
@@ -69,6 +72,7 @@ impl<B: FarBackend> Engine for ModelEngine<B> {
 impl<B: FarBackend> ModelEngine<B> {
     /// Runs what there is once with rows of every kind, so that a device that compiles its kernels on first use has done so
     /// before the first request. It writes to the first pages of the cache, which nobody holds yet.
+    #[cfg(feature = "cuda")]
     pub(super) fn warm_up(&mut self, arena_tokens: usize, context_tokens: usize) -> Result<(), String> {
         let most = arena_tokens.min(context_tokens);
         let pages: Vec<u32> = (0..arena_tokens.min(MAX_CHUNK_TOKENS).div_ceil(B::PAGE_TOKENS) as u32).collect();
