@@ -13,7 +13,7 @@ use far_mesh_core::{
     kernel::{Format, Isa},
     limits::MAX_STEPS_IN_FLIGHT,
     model::{Precision, Source, testing::TinyLlama},
-    shard::{Config, Load, LoadError, Shard, plan_span},
+    shard::{Config, DeviceChoice, Load, LoadError, Shard, plan_span},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -306,6 +306,9 @@ fn auto_takes_the_widest_span_that_fits() {
         assert_eq!(layers(u64::MAX), 6);
         let error = plan_span(&source, &load_as, 1000).unwrap_err().to_string();
         assert!(error.contains("1000") && error.contains("--max-sessions"), "{error}");
+        let gpu = Load { device: DeviceChoice::Cuda(0), ..load_as };
+        assert!(plan_span(&source, &gpu, 1 << 30).is_err(), "all of it is workspace");
+        assert_eq!(plan_span(&source, &gpu, (1 << 30) + 16 * used).unwrap(), span(0, 6));
         let wide = Load { arena_tokens: 1 << 20, ..load_as };
         assert!(plan_span(&source, &wide, needed).is_err(), "an arena of a million positions");
     }

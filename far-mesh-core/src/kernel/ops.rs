@@ -23,6 +23,8 @@ pub trait KernelOps: Backend {
     type Rope: Clone + fmt::Debug + Send + Sync;
     /// Positions in a page.
     const PAGE_TOKENS: usize;
+    /// Whether a position has other bits in a step of its own than in a chunk.
+    const STEPS_DIFFER: bool = false;
 
     /// What activations are made of on this device; `exact` asks for f32.
     fn activation_dtype(exact: bool, device: &Self::Device) -> Dtype;

@@ -10,7 +10,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::mlp::Mlp;
-use crate::kernel::FarBackend;
+use crate::kernel::{FarBackend, Share};
 
 /// The experts of a layer and what chooses among them.
 #[derive(Clone, Debug)]
@@ -54,7 +54,9 @@ impl<B: FarBackend> Moe<B> {
                 true => x.clone(),
                 false => x.clone().select(0, indices(own, &device)),
             };
-            done.push(self.experts[expert].forward(own_rows));
+            // Each row by itself, chunk or not: which others chose the expert must not decide how it is computed.
+            let shares = vec![Share::step(1); own.len()];
+            done.push(B::compute(&shares, || self.experts[expert].forward(own_rows)));
         }
         for choice in choices {
             for (slot, (expert, weight)) in choice.into_iter().enumerate() {

@@ -150,8 +150,9 @@ pub fn plan_in_any_dtype(layers: u32, offers: &[Offer], request: &PlanRequest) -
             others.push(offer.dtype);
         }
     }
-    let quickest = others.into_iter().filter_map(|dtype| in_dtype(dtype).ok()).chain(own.iter().cloned());
-    match quickest.min_by_key(|(route, _)| route.expected) {
+    // Its own first: of equals the first is taken.
+    let found = own.iter().cloned().chain(others.into_iter().filter_map(|dtype| in_dtype(dtype).ok()));
+    match found.min_by_key(|(route, _)| route.expected) {
         Some(found) => Ok(found),
         None => own,
     }

@@ -21,6 +21,11 @@ pub(super) trait Engine: Send + fmt::Debug {
 
     /// Logits of all rows, those of the first activation first.
     fn logits(&mut self, hidden: &[&Activation]) -> Result<Vec<f32>, String>;
+
+    /// [`crate::kernel::KernelOps::STEPS_DIFFER`].
+    fn steps_differ(&self) -> bool {
+        false
+    }
 }
 
 /// Numbers of rows that a device may have a kernel of its own for: steps of sessions together, and the positions of chunks.
@@ -66,6 +71,10 @@ impl<B: FarBackend> Engine for ModelEngine<B> {
             let logits = head.forward(x).into_data();
             logits.into_vec().map_err(|error| format!("cannot read logits back: {error:?}"))
         })
+    }
+
+    fn steps_differ(&self) -> bool {
+        B::STEPS_DIFFER
     }
 }
 

@@ -97,6 +97,7 @@ impl Shard {
         let (ended_sender, ended) = oneshot::channel();
         let abandon = Arc::new(AtomicBool::new(false));
         let abandoned = Arc::clone(&abandon);
+        let steps_differ = engine.steps_differ();
         let device = Device::new(engine, pool, isa.unwrap_or_else(Isa::best));
         let dispatch = Dispatch::new(Arc::clone(&device), commands.clone());
         let thread = thread::Builder::new()
@@ -109,9 +110,9 @@ impl Shard {
             })
             .map_err(LoadError::Thread)?;
         let info = Arc::new(info);
-        let hop = info
-            .span
-            .map(|span| Arc::new(LocalHop::new(Arc::clone(&info), span, arena.clone(), batching, dispatch.clone())));
+        let hop =
+            |span| LocalHop::new(Arc::clone(&info), span, arena.clone(), batching, steps_differ, dispatch.clone());
+        let hop = info.span.map(|span| Arc::new(hop(span)));
         Ok(Self {
             hop,
             head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), dispatch))),

@@ -35,6 +35,7 @@ pub struct LocalHop {
     span: Span,
     arena: Arena,
     sharing: PrefixSharing,
+    steps_differ: bool,
     outputs: Arc<Mutex<Outputs>>,
     dispatch: Dispatch,
     sessions: AtomicU64,
@@ -55,9 +56,17 @@ struct LocalSession {
 }
 
 impl LocalHop {
-    pub(super) fn new(info: Arc<Info>, span: Span, arena: Arena, batching: Batching, dispatch: Dispatch) -> Self {
+    pub(super) fn new(
+        info: Arc<Info>,
+        span: Span,
+        arena: Arena,
+        batching: Batching,
+        steps_differ: bool,
+        dispatch: Dispatch,
+    ) -> Self {
         let outputs = Arc::new(Mutex::new(Outputs::new(batching.output_bytes)));
-        Self { info, span, arena, sharing: batching.prefix_sharing, outputs, dispatch, sessions: AtomicU64::new(0) }
+        let (sharing, sessions) = (batching.prefix_sharing, AtomicU64::new(0));
+        Self { info, span, arena, sharing, steps_differ, outputs, dispatch, sessions }
     }
 
     fn check(&self, request: &OpenSession) -> Result<(), HopError> {
@@ -100,7 +109,12 @@ impl LocalHop {
             PrefixSharing::Owner => Some(owner.map_or(Sharers::ThisMachine, Sharers::Node)),
             PrefixSharing::All => Some(Sharers::All),
         };
-        let root = sharers.map(|sharers| Root { sharers, span: request.span, dtype: request.dtype });
+        let root = sharers.map(|sharers| Root {
+            sharers,
+            span: request.span,
+            dtype: request.dtype,
+            steps_differ: self.steps_differ,
+        });
         let seat = Seat::new(number, layers, page_tokens, lease, Arc::clone(&self.outputs));
         Ok(LocalSession {
             info: Arc::clone(&self.info),

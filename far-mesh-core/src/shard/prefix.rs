@@ -40,6 +40,9 @@ pub(super) struct Root {
     pub(super) span: Span,
     /// Type of the hidden states.
     pub(super) dtype: Dtype,
+    /// Whether positions that came in steps of their own are told from those of chunks: where the device gives them other
+    /// bits, a page of one is not a page of the other.
+    pub(super) steps_differ: bool,
 }
 
 /// Whose sessions may read a page.
@@ -60,6 +63,7 @@ pub(super) struct Chain {
     /// Of the page before and the rows of the page that is not full.
     page: Sha256,
     rows: usize,
+    steps_differ: bool,
 }
 
 impl Chain {
@@ -77,8 +81,8 @@ impl Chain {
         }
         page.update(root.span.start().to_le_bytes());
         page.update(root.span.end().to_le_bytes());
-        page.update([root.dtype as u8]);
-        Self { page_tokens, page, rows: 0 }
+        page.update([root.dtype as u8, u8::from(root.steps_differ)]);
+        Self { page_tokens, page, rows: 0, steps_differ: root.steps_differ }
     }
 
     /// Takes in rows of a step, each once and in order; the names of the pages that they fill.
@@ -100,11 +104,17 @@ impl Chain {
     }
 
     fn take(&mut self, input: &Input, rows: Range<usize>) {
-        match input {
-            Input::Tokens(ids) => ids[rows].iter().for_each(|id| self.page.update(id.to_le_bytes())),
-            Input::Activation(activation) => {
-                let width = activation.hidden() * activation.dtype().bytes();
-                self.page.update(&activation.bytes()[rows.start * width..rows.end * width]);
+        let of_a_chunk = u8::from(input.tokens() > 1);
+        for row in rows {
+            if self.steps_differ {
+                self.page.update([of_a_chunk]);
+            }
+            match input {
+                Input::Tokens(ids) => self.page.update(ids[row].to_le_bytes()),
+                Input::Activation(activation) => {
+                    let width = activation.hidden() * activation.dtype().bytes();
+                    self.page.update(&activation.bytes()[row * width..][..width]);
+                }
             }
         }
     }
@@ -118,7 +128,7 @@ mod tests {
     use crate::activation::Activation;
 
     fn root() -> Root {
-        Root { sharers: Sharers::All, span: Span::new(0, 3).unwrap(), dtype: Dtype::F32 }
+        Root { sharers: Sharers::All, span: Span::new(0, 3).unwrap(), dtype: Dtype::F32, steps_differ: false }
     }
 
     fn keys(root: &Root, ids: &[u32], chunk: usize) -> Vec<PageKey> {
@@ -160,6 +170,15 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 24);
+    }
+
+    #[test]
+    fn decoded_positions_are_told_from_a_prompts_where_their_bits_differ() {
+        let ids: Vec<u32> = (0..8).collect();
+        let differ = Root { steps_differ: true, ..root() };
+        assert_eq!(keys(&differ, &ids, 8), keys(&differ, &ids, 3), "in chunks of any length");
+        assert!(keys(&differ, &ids, 8).iter().zip(keys(&differ, &ids, 1)).all(|(chunk, steps)| *chunk != steps));
+        assert_eq!(keys(&root(), &ids, 8), keys(&root(), &ids, 1));
     }
 
     #[test]

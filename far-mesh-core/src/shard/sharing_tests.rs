@@ -103,7 +103,7 @@ impl Bench {
             arena_tokens: 1024,
         };
         let arena = Arena::new(64, PAGE);
-        let hop = LocalHop::new(Arc::new(info), span, arena.clone(), batching, dispatch);
+        let hop = LocalHop::new(Arc::new(info), span, arena.clone(), batching, false, dispatch);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { hop, arena, log, worker: Some(worker), commands, runtime }
     }

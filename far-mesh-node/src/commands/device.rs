@@ -55,6 +55,14 @@ impl Chosen {
         }
     }
 
+    /// Bytes of its memory; 0 where the system does not say.
+    pub(super) fn total_bytes(&self) -> u64 {
+        match self {
+            Self::Cpu => Memory::read().map_or(0, |memory| memory.total_bytes),
+            Self::Cuda(gpu) => gpu.total_bytes,
+        }
+    }
+
     /// Bytes that nobody uses now; 0 where the system does not say.
     pub(super) fn free_bytes(&self) -> u64 {
         match self {

@@ -137,7 +137,10 @@ impl Report {
                         working.push(gpu.index);
                         self.add(what, State::Ok, format!("{found}; a trial kernel ran"));
                     }
-                    Err(missing) => self.add(what, absent, format!("{found}; {missing}")),
+                    Err(missing) => {
+                        let state = if asked == Device::Cuda(gpu.index) { State::Fault } else { State::Absent };
+                        self.add(what, state, format!("{found}; {missing}"));
+                    }
                 },
             }
         }

@@ -101,7 +101,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         region: config.region.clone().unwrap_or_default(),
         max_sessions,
         device: device.name(threads),
-        device_mib: u32::try_from(device.free_bytes() >> 20).unwrap_or(u32::MAX),
+        device_mib: u32::try_from(device.total_bytes() >> 20).unwrap_or(u32::MAX),
     };
     let provider = Provider::start(node.clone(), shard, terms).await?;
     Ok((node, provider))

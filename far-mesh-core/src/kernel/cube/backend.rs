@@ -36,6 +36,7 @@ where
     type Cache = CubeCache;
     type Rope = CubeRope;
     const PAGE_TOKENS: usize = PAGE_TOKENS;
+    const STEPS_DIFFER: bool = true;
 
     fn activation_dtype(exact: bool, device: &R::Device) -> Dtype {
         device::activation_dtype::<R>(device, exact)

@@ -30,13 +30,12 @@ pub(super) fn with_shares<T>(shares: &[Share], run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// How `rows` rows are computed. Rows that are not those of the sequences (rows of experts, say) are wide where all
-/// sequences are chunks, else thin: right for both, if slow for the chunks among them.
+/// How `rows` rows are computed. Rows that are not those of the sequences are computed like steps of one position, whoever
+/// they are of: what else is in the forward must not decide.
 pub(super) fn pieces(rows: usize) -> Vec<Piece> {
     SHARES.with_borrow(|shares| {
         if shares.iter().map(|share| share.rows).sum::<usize>() != rows {
-            let wide = !shares.is_empty() && shares.iter().all(|share| share.chunk);
-            return vec![Piece { first: 0, rows, wide }];
+            return vec![Piece { first: 0, rows, wide: false }];
         }
         let mut pieces: Vec<Piece> = Vec::new();
         for &Share { rows, chunk } in shares {
@@ -81,10 +80,10 @@ mod tests {
     }
 
     #[test]
-    fn other_rows_are_wide_among_chunks_alone() {
-        check(&[], 4, &[(0, 4, false)]);
-        check(&[5, 7], 30, &[(0, 30, true)]);
-        check(&[5, 1], 30, &[(0, 30, false)]);
+    fn other_rows_are_steps_whatever_they_are_beside() {
+        for steps in [&[][..], &[5, 7], &[5, 1]] {
+            check(steps, 30, &[(0, 30, false)]);
+        }
     }
 
     #[test]

@@ -5,5 +5,6 @@ mod fabric;
 mod faults;
 mod liars;
 mod mock;
+mod neighbours;
 mod speed;
 mod strangers;

@@ -33,7 +33,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn open_frame(request: &OpenSession, source: Source) -> Open {
+pub(super) fn open_frame(request: &OpenSession, source: Source) -> Open {
     Open {
         protocol: PROTOCOL_VERSION,
         build: BUILD.to_owned(),
@@ -48,12 +48,12 @@ fn open_frame(request: &OpenSession, source: Source) -> Open {
 }
 
 /// A stream to the first provider, opened by `from`.
-async fn dial(mesh: &Mesh, from: NodeId, session: SessionId) -> Link {
+pub(super) async fn dial(mesh: &Mesh, from: NodeId, session: SessionId) -> Link {
     Link::new(mesh.fabric.port(from).open(mesh.node(0), vec![]).await.unwrap(), session)
 }
 
 /// A session at the first provider, spoken by hand.
-async fn begin(mesh: &Mesh, source: Source) -> (Link, OpenSession) {
+pub(super) async fn begin(mesh: &Mesh, source: Source) -> (Link, OpenSession) {
     let request = mesh.mocks[0].request();
     let mut link = dial(mesh, mesh.coordinator, request.session).await;
     link.send(Frame::Open(Box::new(open_frame(&request, source)))).await.unwrap();
@@ -62,7 +62,7 @@ async fn begin(mesh: &Mesh, source: Source) -> (Link, OpenSession) {
 }
 
 /// The fault that ends a link, as text.
-async fn fault(link: &mut Link) -> String {
+pub(super) async fn fault(link: &mut Link) -> String {
     loop {
         match timeout(MINUTE, link.recv()).await.expect("an answer in time") {
             Ok(Frame::Fault(fault)) => return format!("{fault:?}"),
@@ -72,7 +72,7 @@ async fn fault(link: &mut Link) -> String {
     }
 }
 
-fn hidden(seq: u64, position: u32, rows: usize, width: usize, dtype: Dtype) -> Step {
+pub(super) fn hidden(seq: u64, position: u32, rows: usize, width: usize, dtype: Dtype) -> Step {
     let bytes = Bytes::from(vec![0; rows * width * dtype.bytes()]);
     let input = Input::Activation(Activation::new(rows, width, dtype, bytes).unwrap());
     Step { seq, position, input, output: Rows::Last }
@@ -328,82 +328,6 @@ async fn a_coordinator_gets_no_more_positions_than_its_share() {
     drop(held);
     mesh.all_free().await;
     drop(mesh.open().await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_the_announced_neighbour_may_attach() {
-    let mesh = Mesh::new(&[3, 4]);
-    let (neighbour, stranger) = (NodeId::random(), NodeId::random());
-    let (mut control, OpenSession { session, .. }) = begin(&mesh, Source::Peer(neighbour)).await;
-    let attach = Frame::Attach(Attach { session });
-
-    let mut wrong = dial(&mesh, stranger, session).await;
-    wrong.send(attach.clone()).await.unwrap();
-    assert!(fault(&mut wrong).await.contains("takes its steps from another node"));
-
-    let mut right = dial(&mesh, neighbour, session).await;
-    right.send(attach.clone()).await.unwrap();
-    assert!(matches!(right.recv().await.unwrap(), Frame::Attached));
-    let mut second = dial(&mesh, neighbour, session).await;
-    second.send(attach).await.unwrap();
-    assert!(fault(&mut second).await.contains("attached to the session already"));
-
-    right.send(Frame::Step(hidden(0, 0, 2, 8, Dtype::F32))).await.unwrap();
-    assert!(matches!(control.recv().await.unwrap(), Frame::Output(_)));
-    // Steps come from the neighbour only.
-    control.send(Frame::Step(hidden(1, 2, 1, 8, Dtype::F32))).await.unwrap();
-    assert!(fault(&mut control).await.contains("Activation frame on a control stream"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_neighbour_that_attaches_early_is_kept_for_its_session() {
-    let mesh = Mesh::new(&[3, 4]);
-    let request = mesh.mocks[0].request();
-    let neighbour = NodeId::random();
-    let mut early = dial(&mesh, neighbour, request.session).await;
-    early.send(Frame::Attach(Attach { session: request.session })).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let mut control = dial(&mesh, mesh.coordinator, request.session).await;
-    control.send(Frame::Open(Box::new(open_frame(&request, Source::Peer(neighbour))))).await.unwrap();
-    assert!(matches!(early.recv().await.unwrap(), Frame::Attached));
-    assert!(matches!(control.recv().await.unwrap(), Frame::Opened));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_neighbour_that_breaks_the_protocol_is_named_to_the_coordinator() {
-    let cases = [
-        (Some(Frame::Step(hidden(4, 0, 1, 8, Dtype::F32))), "step 4 where step 0 was due"),
-        (Some(Frame::Step(hidden(0, 0, 1, 8, Dtype::F16))), "activation of F16 in a session of F32"),
-        (Some(Frame::Close), "Close frame where a step was due"),
-        (None, "the stream was closed"),
-    ];
-    for (frame, want) in cases {
-        let mesh = Mesh::new(&[3, 4]);
-        let neighbour = NodeId::random();
-        let (mut control, OpenSession { session, .. }) = begin(&mesh, Source::Peer(neighbour)).await;
-        let mut data = dial(&mesh, neighbour, session).await;
-        data.send(Frame::Attach(Attach { session })).await.unwrap();
-        assert!(matches!(data.recv().await.unwrap(), Frame::Attached));
-        match frame {
-            Some(frame) => data.send(frame).await.unwrap(),
-            None => drop(data),
-        }
-        let said = fault(&mut control).await;
-        assert!(said.contains(want) && said.contains(&format!("{neighbour:?}")), "{said}");
-        drop(control);
-        mesh.all_free().await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_neighbour_that_never_attaches_is_named_to_the_coordinator() {
-    let mesh = Mesh::new(&[3, 4]);
-    let neighbour = NodeId::random();
-    let (mut control, _) = begin(&mesh, Source::Peer(neighbour)).await;
-    let said = fault(&mut control).await;
-    assert!(said.contains("did not attach within 10s"), "{said}");
-    drop(control);
-    mesh.all_free().await;
 }
 
 #[tokio::test(start_paused = true)]
