@@ -1,6 +1,6 @@
 //! A whole small model on a Vulkan device (in software where there is no GPU) against the CPU's.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn_flex::{Flex, FlexDevice};
 
@@ -192,4 +192,47 @@ fn a_batch_changes_no_bit_of_a_session() {
     let together = engine.logits(&steps.iter().collect::<Vec<_>>()).unwrap();
     let alone: Vec<f32> = steps.iter().flat_map(|step| engine.logits(&[step]).unwrap()).collect();
     assert_eq!(together, alone);
+}
+
+/// The tiny models that `tests/architectures.rs` holds against `transformers`, with biases, head norms, windows and experts.
+fn architectures() -> impl Iterator<Item = PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/architectures");
+    let names = ["llama3", "linear", "mistral", "qwen2", "qwen3", "mixtral", "qwen3moe", "qwen3moe-shares"];
+    names.into_iter().map(move |name| Path::new(folder).join(name))
+}
+
+fn few_ids(count: usize) -> Vec<u32> {
+    ids(3, count).into_iter().map(|id| id % 64).collect()
+}
+
+#[test]
+fn every_architecture_gives_what_the_cpu_gives() {
+    let _threads = Pool::new(1).install();
+    for path in architectures() {
+        let (mut cpu, _) = load::<Flex>(&path, Some((0, LAYERS)), Precision::Exact, FlexDevice);
+        let (mut gpu, _) = load::<Gpu>(&path, Some((0, LAYERS)), Precision::Exact, device());
+        for (position, rows) in [(0, 30), (30, 1), (31, 1)] {
+            let input = Input::Tokens(few_ids(rows));
+            let [want, got] = [&mut cpu as &mut dyn Engine, &mut gpu].map(|engine| {
+                let hidden = forward(engine, LAYERS, &[step(position, &[1, 0], &input)]).remove(0);
+                engine.logits(&[&hidden]).unwrap()
+            });
+            let error = relative_error(&got, &want);
+            assert!(error < 2e-5, "{}, position {position}: {error}", path.display());
+        }
+    }
+}
+
+#[test]
+fn who_else_chose_an_expert_changes_no_bit() {
+    for path in architectures().filter(|path| path.to_string_lossy().contains("mo") || path.ends_with("mixtral")) {
+        let (mut engine, _) = load::<Gpu>(&path, Some((0, LAYERS)), Precision::Packed, device());
+        let inputs = [Input::Tokens(few_ids(5)), Input::Tokens(few_ids(1)), Input::Tokens(few_ids(21))];
+        let pages = [[0], [1], [2]];
+        let steps = || (0..3).map(|i| step(0, &pages[i], &inputs[i]));
+        let together = forward(&mut engine, LAYERS, &steps().collect::<Vec<_>>());
+        for (i, step) in steps().enumerate() {
+            assert_eq!(forward(&mut engine, LAYERS, &[step])[0], together[i], "{}, {i}", path.display());
+        }
+    }
 }
