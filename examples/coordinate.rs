@@ -3,7 +3,7 @@
 use std::{env, error::Error, io::Write, time::Duration};
 
 use far_mesh_core::{
-    coordinator::{Config, Coordinator, Prompt},
+    coordinator::{Config, Coordinator, OtherClass, Prompt},
     model::{Precision, model_hash},
     peer::{self, Keypair, Node},
     session::{Event, Request, Sampling},
@@ -22,7 +22,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let path = std::path::PathBuf::from(model?);
     let hash = model_hash(&path, &env::temp_dir(), &mut |_, _| ())?;
-    let config = Config { name: "example".into(), path, hash, precision: Precision::Packed, threads: 2 };
+    let config = Config {
+        name: "example".into(),
+        path,
+        hash,
+        precision: Precision::Packed,
+        threads: 2,
+        other_class: OtherClass::Resume,
+    };
     let coordinator = Coordinator::start(node.clone(), config, |_, _| ()).await?;
     let prompt = coordinator.encode(&Prompt::Chat(vec![Message::user(prompt?)]))?;
     let request = Request { prompt, max_tokens: 64, sampling: Sampling::greedy(), stop: vec![], logprobs: None };

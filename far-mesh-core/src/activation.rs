@@ -71,6 +71,15 @@ impl Dtype {
         }
     }
 
+    /// The bits of an element's exponent.
+    fn exponent(self) -> u32 {
+        match self {
+            Self::F32 => 0x7f80_0000,
+            Self::F16 => 0x7c00,
+            Self::Bf16 => 0x7f80,
+        }
+    }
+
     /// The type with this number on the wire.
     pub fn from_wire(number: u8) -> Option<Self> {
         [Self::F32, Self::F16, Self::Bf16].into_iter().find(|dtype| *dtype as u8 == number)
@@ -104,6 +113,51 @@ impl Activation {
             values.iter().flat_map(|value| value.to_le_bytes()).collect()
         };
         Self::new(tokens, hidden, Dtype::F32, bytes)
+    }
+
+    /// Some of its rows. Shares the bytes.
+    ///
+    /// # Errors
+    /// [`ActivationError::Shape`] when the rows are none or not all there.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Result<Self, ActivationError> {
+        let (tokens, hidden) = (rows.len(), self.hidden);
+        if rows.is_empty() || rows.end > self.tokens {
+            return Err(ActivationError::Shape { tokens, hidden });
+        }
+        let row = hidden * self.dtype.bytes();
+        Self::new(tokens, hidden, self.dtype, self.bytes.slice(rows.start * row..rows.end * row))
+    }
+
+    /// The rows of several, one after another. Shares the bytes where it is only one.
+    ///
+    /// # Errors
+    /// [`ActivationError::Shape`] when there is none, there are too many rows, or widths or types differ.
+    pub fn concat(parts: &[Self]) -> Result<Self, ActivationError> {
+        let (tokens, first) = (parts.iter().map(Self::tokens).sum(), parts.first());
+        let shape = |hidden| ActivationError::Shape { tokens, hidden };
+        let first = first.ok_or_else(|| shape(0))?;
+        if parts.len() == 1 {
+            return Ok(first.clone());
+        }
+        if parts.iter().any(|part| (part.hidden, part.dtype) != (first.hidden, first.dtype)) {
+            return Err(shape(first.hidden));
+        }
+        let bytes = parts.iter().flat_map(|part| [&part.bytes[..]]).collect::<Vec<_>>().concat();
+        Self::new(tokens, first.hidden, first.dtype, bytes.into())
+    }
+
+    /// Whether no value is infinite or not a number.
+    pub fn is_finite(&self) -> bool {
+        // All bits of the exponent are set in both, and in nothing else.
+        let (words, exponent) = (self.bytes.chunks_exact(self.dtype.bytes()), self.dtype.exponent());
+        match self.dtype {
+            Dtype::F32 => {
+                words.fold(true, |good, b| good & (u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & exponent != exponent))
+            }
+            Dtype::F16 | Dtype::Bf16 => {
+                words.fold(true, |good, b| good & (u32::from(u16::from_le_bytes([b[0], b[1]])) & exponent != exponent))
+            }
+        }
     }
 
     /// The values as f32, in row-major order.
@@ -159,6 +213,34 @@ mod tests {
             read.to_f32().iter().map(|v| v.to_bits()).collect::<Vec<_>>(),
             values.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn rows_are_taken_out_and_put_together_again() {
+        let whole = Activation::from_f32(3, 2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        let parts = [whole.rows(0..1).unwrap(), whole.rows(1..3).unwrap()];
+        assert_eq!(parts[1].to_f32(), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(Activation::concat(&parts).unwrap(), whole);
+        let narrow = Activation::from_f32(1, 1, vec![0.0]).unwrap();
+        assert!(Activation::concat(&[]).is_err() && Activation::concat(&[whole.clone(), narrow]).is_err());
+        assert!(whole.rows(1..1).is_err() && whole.rows(2..4).is_err());
+    }
+
+    #[test]
+    fn values_that_are_not_numbers_are_seen_in_every_type() {
+        let good = [0.0, -1.5, 1e38, f32::MIN_POSITIVE];
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..4 {
+                let mut values = good;
+                values[at] = bad;
+                assert!(!Activation::from_f32(1, 4, values.to_vec()).unwrap().is_finite());
+                let half: Vec<u8> = values.iter().flat_map(|v| half::f16::from_f32(v / 1e38).to_le_bytes()).collect();
+                assert!(!Activation::new(1, 4, Dtype::F16, half.into()).unwrap().is_finite());
+                let brain: Vec<u8> = values.iter().flat_map(|v| half::bf16::from_f32(v / 2.0).to_le_bytes()).collect();
+                assert!(!Activation::new(1, 4, Dtype::Bf16, brain.into()).unwrap().is_finite());
+            }
+        }
+        assert!(Activation::from_f32(1, 4, good.to_vec()).unwrap().is_finite());
     }
 
     #[test]

@@ -24,6 +24,11 @@ pub trait Hop: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether several steps run as one give the same bits as each alone: who replays steps may then send them together.
+    fn merges_steps(&self) -> bool {
+        true
+    }
+
     /// Makes room for a session. Dropping what is returned ends the session and frees the room.
     ///
     /// # Errors
@@ -141,6 +146,9 @@ pub struct Account {
     pub tokens: u64,
     /// Time its device spent on them, as the node says itself.
     pub compute: Duration,
+    /// False where it took the place of a lost hop of another kernel class: from there on the session's bits are not those
+    /// of the undisturbed run.
+    pub exact: bool,
 }
 
 /// Why a hop cannot serve, named by what the caller does about it.

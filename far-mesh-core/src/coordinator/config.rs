@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::OtherClass;
 use crate::{
     id::ModelHash,
     model::{ConfigError, Precision, SourceError},
@@ -23,6 +24,8 @@ pub struct Config {
     pub precision: Precision,
     /// Threads of the head, at least 1.
     pub threads: usize,
+    /// What becomes of a session whose lost layers only nodes of another kernel class serve.
+    pub other_class: OtherClass,
 }
 
 /// Why a coordinator does not start.

@@ -10,6 +10,7 @@
 
 mod config;
 mod generation;
+mod repair;
 mod router;
 mod run;
 mod table;
@@ -17,4 +18,5 @@ mod tries;
 
 pub use config::{Config, PromptError, StartError};
 pub use generation::{Generation, Prompt};
+pub use repair::OtherClass;
 pub use run::Coordinator;

@@ -9,6 +9,7 @@ use futures::{FutureExt, future::BoxFuture};
 use tokio::time::Instant;
 
 use super::{
+    repair::{OtherClass, Repair},
     table::Table,
     tries::{Tries, Without},
 };
@@ -16,6 +17,7 @@ use crate::{
     activation::Dtype,
     hop::{Hop, HopError, HopSession, OpenSession},
     id::Span,
+    limits::MAX_HOPS,
     peer::{Node, RemoteHop, RemoteRoute, StepTime},
     route::{Offer, PlanError, PlanRequest, Route, plan_in_any_dtype},
 };
@@ -41,6 +43,7 @@ pub(super) struct Router {
     pub(super) model: String,
     pub(super) span: Span,
     pub(super) need: Need,
+    pub(super) other_class: OtherClass,
     /// The route that was opened.
     pub(super) taken: Arc<OnceLock<Vec<RemoteHop>>>,
 }
@@ -63,7 +66,8 @@ impl Router {
             let (route, dtype, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
             let hops = remote_hops(&route, &offers);
             let remote = RemoteRoute::new(Arc::new(self.node.clone()), hops.clone())
-                .map_err(|error| HopError::Refused { reason: error.to_string() })?;
+                .map_err(|error| HopError::Refused { reason: error.to_string() })?
+                .mended_by(Arc::new(self.repair(&request)));
             let error = match remote.open(OpenSession { dtype, ..request.clone() }).await {
                 Ok(session) => {
                     // A router is opened once: another value cannot be there.
@@ -81,15 +85,32 @@ impl Router {
         }
     }
 
+    fn repair(&self, request: &OpenSession) -> Repair {
+        Repair {
+            table: Arc::clone(&self.table),
+            model: self.model.clone(),
+            layers: self.span.len(),
+            need: self.need,
+            seed: seed(request),
+            other_class: self.other_class,
+        }
+    }
+
     /// A route over what is known and the type of its activations, which the head takes whatever it is; where that does not suffice, over what the DHT says now.
     async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Dtype, Vec<Offer>), PlanError> {
         let wanted = PlanRequest {
             model: self.model.clone(),
+            span: self.span,
+            from: None,
+            to: None,
+            busy: Vec::new(),
+            max_hops: MAX_HOPS,
+            kernel_class: None,
             dtype: request.dtype,
             prompt_tokens: self.need.prompt_tokens,
             max_tokens: self.need.max_tokens,
             context_tokens: request.context_tokens,
-            seed: u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at])),
+            seed: seed(request),
         };
         let offers = tries.usable(self.table.offers());
         if let Ok((route, dtype)) = plan_in_any_dtype(self.span.len(), &offers, &wanted) {
@@ -104,7 +125,12 @@ impl Router {
     }
 }
 
-fn remote_hops(route: &Route, offers: &[Offer]) -> Vec<RemoteHop> {
+/// Sessions differ in it, so that those of equal routes spread.
+fn seed(request: &OpenSession) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at]))
+}
+
+pub(super) fn remote_hops(route: &Route, offers: &[Offer]) -> Vec<RemoteHop> {
     let layer_ns = |hop: &crate::route::RouteHop| {
         let offer = offers.iter().find(|offer| offer.node == hop.node && offer.span.covers(hop.span));
         offer.map_or(0, |offer| offer.layer_time_ns.max(offer.prefill_layer_time_ns))
@@ -113,6 +139,7 @@ fn remote_hops(route: &Route, offers: &[Offer]) -> Vec<RemoteHop> {
         node: hop.node,
         addrs: hop.addrs.clone(),
         span: hop.span,
+        kernel_class: hop.kernel_class.clone(),
         expected: StepTime {
             base: STEP_OVERHEAD,
             per_token: Duration::from_nanos(u64::from(layer_ns(hop)) * u64::from(hop.span.len())),

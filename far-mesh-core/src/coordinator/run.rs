@@ -14,6 +14,7 @@ use futures::StreamExt;
 use super::{
     config::{Config, PromptError, StartError},
     generation::{Generation, Live, Prompt},
+    repair::OtherClass,
     router::{Need, Router},
     table::Table,
 };
@@ -37,6 +38,7 @@ pub struct Coordinator {
     generator: Generator,
     template: Option<ChatTemplate>,
     table: Arc<Table>,
+    other_class: OtherClass,
     live: Arc<AtomicUsize>,
     tasks: Tasks,
 }
@@ -95,6 +97,7 @@ impl Coordinator {
             generator,
             template,
             table,
+            other_class: config.other_class,
             live: Arc::default(),
             tasks,
         })
@@ -182,6 +185,7 @@ impl Coordinator {
             model: self.name.clone(),
             span: self.span,
             need,
+            other_class: self.other_class,
             taken: Arc::clone(taken),
         }
     }

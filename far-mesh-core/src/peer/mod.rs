@@ -49,7 +49,7 @@ pub use self::{
     config::Config,
     discovery::{AnnounceError, DiscoveryError, ModelListing},
     node::{AlreadyAccepted, BootstrapError, DialError, Node, SpawnError, StreamError},
-    remote::{RemoteHop, RemoteRoute, RouteError, StepTime},
+    remote::{Loss, Mender, RemoteHop, RemoteRoute, RouteError, StepTime},
     serve::{ServeConfig, Server, serve},
     stream::{INCOMING_QUEUE, Incoming},
     wire::PROTOCOL as SHARD_PROTOCOL,

@@ -32,6 +32,12 @@ impl Coverage {
         self.counts.iter().all(|count| *count > 0)
     }
 
+    /// The layers of `span` that nobody serves, neighbours merged.
+    pub fn missing_of(&self, span: Span) -> Vec<Span> {
+        let within = |gap: &Span| Span::new(gap.start().max(span.start()), gap.end().min(span.end())).ok();
+        self.missing().iter().filter_map(within).collect()
+    }
+
     /// The layers nobody serves, neighbours merged.
     pub fn missing(&self) -> Vec<Span> {
         let mut missing = Vec::new();
@@ -63,6 +69,10 @@ mod tests {
         check(&[(1, 2), (3, 29)], &[(0, 1), (2, 3), (29, 30)]);
         check(&[(0, 20), (10, 30)], &[]);
         check(&[(0, 900)], &[]);
+        let half = Coverage::of(30, [Span::new(5, 10).unwrap()]);
+        let part = half.missing_of(Span::new(3, 12).unwrap());
+        assert_eq!(part, [Span::new(3, 5).unwrap(), Span::new(10, 12).unwrap()]);
+        assert!(half.missing_of(Span::new(6, 10).unwrap()).is_empty());
         assert_eq!(Coverage::of(3, [Span::new(0, 2).unwrap(), Span::new(1, 9).unwrap()]).counts(), [1, 2, 1]);
         assert!(Coverage::of(u32::MAX, []).counts().len() == MAX_LAYERS as usize);
     }

@@ -15,11 +15,23 @@ use crate::{
     limits::{MAX_HOPS, MAX_LAYERS},
 };
 
-/// What a route is for.
+/// What a route is for: a whole model, or the part of it that lies between two hops of a session that lives on.
 #[derive(Clone, Debug)]
 pub struct PlanRequest {
     /// Name of the model, for errors.
     pub model: String,
+    /// The layers to run.
+    pub span: Span,
+    /// Who hands over what goes into the first of them; `None` for the coordinator.
+    pub from: Option<NodeId>,
+    /// Who takes what comes out of the last; `None` for the coordinator.
+    pub to: Option<NodeId>,
+    /// Nodes that are no hops here, since they run other layers of the session. `from` and `to` are not either.
+    pub busy: Vec<NodeId>,
+    /// Most hops; a model's route has at most [`MAX_HOPS`].
+    pub max_hops: usize,
+    /// Only hops of this class: equal classes give equal bits.
+    pub kernel_class: Option<String>,
     /// Element type of the activations between hops.
     pub dtype: Dtype,
     /// Positions of the prompt.
@@ -33,7 +45,7 @@ pub struct PlanRequest {
     pub seed: u64,
 }
 
-/// Hops that together run every layer of a model once.
+/// Hops that together run every layer asked for once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// In the order of their layers.
@@ -88,6 +100,19 @@ pub enum PlanError {
         /// What was asked for.
         dtype: Dtype,
     },
+    /// Layers that are served, but not by kernels of the class that the session began with.
+    #[error(
+        "{} of {model} are served, but not by a node of kernel class {class}: start a provider of that class",
+        layers(missing)
+    )]
+    KernelClass {
+        /// The model.
+        model: String,
+        /// The layers, neighbours merged.
+        missing: Vec<Span>,
+        /// What was asked for.
+        class: String,
+    },
     /// Layers that are served, but nobody has room: come back, or ask for less context.
     #[error(
         "{} of {model} are served, but no node has room for {needed_tokens} tokens: wait, or ask for a shorter context",
@@ -102,10 +127,12 @@ pub enum PlanError {
         needed_tokens: u32,
     },
     /// Only routes of more hops than are of use.
-    #[error("{model} is cut into such small spans that a route would pass {MAX_HOPS} hops: serve longer spans")]
+    #[error("{model} is cut into such small spans that a route would pass {most} hops: serve longer spans")]
     TooManyHops {
         /// The model.
         model: String,
+        /// Most hops allowed.
+        most: usize,
     },
     /// Not a number of layers that a model has.
     #[error("a model of {layers} layers cannot be routed: 1 to {MAX_LAYERS}")]
@@ -113,9 +140,17 @@ pub enum PlanError {
         /// The number.
         layers: u32,
     },
+    /// Layers that the model does not have.
+    #[error("layers {span} cannot be routed: the model has {layers}")]
+    Span {
+        /// What was asked for.
+        span: Span,
+        /// Layers of the model.
+        layers: u32,
+    },
 }
 
-/// The route over all of `layers` layers that is expected to take the least time.
+/// The route over the layers asked for, of a model of `layers`, that is expected to take the least time.
 ///
 /// Exact for the cost model of this crate: way and overhead of each hop, and its measured time for each layer, to some
 /// percent. A hop may run a part of what its node offers, and no node is used twice.
@@ -126,14 +161,19 @@ pub fn plan(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<Rout
     if !(1..=MAX_LAYERS).contains(&layers) {
         return Err(PlanError::Layers { layers });
     }
-    let usable = usable(layers, offers, request)?;
-    let edges = edges(layers, &usable, request);
-    let too_many = || PlanError::TooManyHops { model: request.model.clone() };
-    let mut path = path::cheapest(layers as usize, &edges).ok_or_else(too_many)?;
-    if path.1.len() > MAX_HOPS {
-        path = path::cheapest_within(layers as usize, &edges, MAX_HOPS).ok_or_else(too_many)?;
+    if request.span.end() > layers {
+        return Err(PlanError::Span { span: request.span, layers });
     }
-    Ok(route(&path, &usable))
+    let usable = usable(layers, offers, request)?;
+    let edges = edges(&usable, request);
+    let most = request.max_hops.min(MAX_HOPS);
+    let too_many = || PlanError::TooManyHops { model: request.model.clone(), most };
+    let length = request.span.len() as usize;
+    let mut path = path::cheapest(length, &edges).ok_or_else(too_many)?;
+    if path.1.len() > most {
+        path = path::cheapest_within(length, &edges, most).ok_or_else(too_many)?;
+    }
+    Ok(route(&path, &usable, request.span))
 }
 
 /// The quickest of the routes in each element type that is offered: shards on GPUs and on processors have different ones, and
@@ -160,9 +200,13 @@ pub fn plan_in_any_dtype(layers: u32, offers: &[Offer], request: &PlanRequest) -
 
 /// The offers that fit, in the order in which ties are decided.
 fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result<Vec<&'a Offer>, PlanError> {
-    let missing = |offers: &[&Offer]| Coverage::of(layers, offers.iter().map(|offer| offer.span)).missing();
     let model = || request.model.clone();
-    let mut usable = offers.iter().filter(|offer| offer.span.end() <= layers).collect::<Vec<_>>();
+    let span = request.span;
+    let missing = |offers: &[&Offer]| Coverage::of(layers, offers.iter().map(|offer| offer.span)).missing_of(span);
+    let taken = |node: &NodeId| [request.from, request.to].contains(&Some(*node)) || request.busy.contains(node);
+    let touches = |offer: &Offer| offer.span.start() < span.end() && span.start() < offer.span.end();
+    let fits = |offer: &&Offer| offer.span.end() <= layers && touches(offer) && !taken(&offer.node);
+    let mut usable = offers.iter().filter(fits).collect::<Vec<_>>();
     let nobody = missing(&usable);
     if !nobody.is_empty() {
         return Err(PlanError::Uncovered { model: model(), missing: nobody });
@@ -171,6 +215,13 @@ fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result
     let other = missing(&usable);
     if !other.is_empty() {
         return Err(PlanError::Dtype { model: model(), missing: other, dtype: request.dtype });
+    }
+    if let Some(class) = &request.kernel_class {
+        usable.retain(|offer| offer.kernel_class == *class);
+        let other = missing(&usable);
+        if !other.is_empty() {
+            return Err(PlanError::KernelClass { model: model(), missing: other, class: class.clone() });
+        }
     }
     usable.retain(|offer| offer.free_tokens >= u64::from(request.context_tokens));
     let full = missing(&usable);
@@ -181,24 +232,26 @@ fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result
     Ok(usable)
 }
 
-fn edges(layers: u32, offers: &[&Offer], request: &PlanRequest) -> Vec<Edge> {
+/// The offers as edges between layers counted from the first asked for.
+fn edges(offers: &[&Offer], request: &PlanRequest) -> Vec<Edge> {
     let mut nodes = HashMap::new();
+    let first = request.span.start();
     let edge = |offer: &&Offer| {
         let next = nodes.len();
         Edge {
             node: *nodes.entry(offer.node).or_insert(next),
-            start: offer.span.start() as usize,
-            end: offer.span.end().min(layers) as usize,
+            start: offer.span.start().saturating_sub(first) as usize,
+            end: (offer.span.end().min(request.span.end()) - first) as usize,
             cost: cost::of(offer, request),
         }
     };
     offers.iter().map(edge).collect()
 }
 
-fn route((cost, legs): &Path, offers: &[&Offer]) -> Route {
+fn route((cost, legs): &Path, offers: &[&Offer], whole: Span) -> Route {
     let hop = |leg: &path::Leg| {
         let offer = offers.get(leg.edge)?;
-        let span = Span::new(leg.start as u32, leg.end as u32).ok()?;
+        let span = Span::new(whole.start() + leg.start as u32, whole.start() + leg.end as u32).ok()?;
         let share = u128::from(offer.price_nano_far) * u128::from(span.len());
         Some(RouteHop {
             node: offer.node,

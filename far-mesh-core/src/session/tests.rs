@@ -144,6 +144,7 @@ impl HopSession for MockSession {
             span: Span::new(0, 2).unwrap(),
             tokens: u64::from(self.position),
             compute: Duration::from_millis(3),
+            exact: true,
         };
         async move { Ok(vec![account]) }.boxed()
     }

@@ -139,6 +139,10 @@ impl Hop for LocalHop {
         Some(self.info.hidden)
     }
 
+    fn merges_steps(&self) -> bool {
+        !self.steps_differ
+    }
+
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
         Box::pin(async move { Ok(Box::new(self.open_now(None, &request)?) as Box<dyn HopSession>) })
     }
@@ -262,7 +266,7 @@ impl HopSession for LocalSession {
                 let _ = result.await;
             }
             let (tokens, compute) = seat.account();
-            Ok(vec![Account { node: None, span, tokens, compute }])
+            Ok(vec![Account { node: None, span, tokens, compute, exact: true }])
         })
     }
 }

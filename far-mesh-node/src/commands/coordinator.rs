@@ -68,6 +68,7 @@ async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordi
         hash: model.hash,
         precision: config.weights(),
         threads: config.threads.get().get(),
+        other_class: config.other_kernel_class.into(),
     };
     let started = Coordinator::start(node.clone(), settings, move |done, total| {
         meter.set_total(total);

@@ -66,6 +66,25 @@ pub enum PrefixSharing {
     All,
 }
 
+/// What becomes of a session whose lost layers only nodes of another kernel class serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherKernelClass {
+    /// It goes on, and its account says so.
+    #[default]
+    Resume,
+    /// It ends with an error.
+    Refuse,
+}
+
+impl From<OtherKernelClass> for far_mesh_core::coordinator::OtherClass {
+    fn from(choice: OtherKernelClass) -> Self {
+        match choice {
+            OtherKernelClass::Resume => Self::Resume,
+            OtherKernelClass::Refuse => Self::Refuse,
+        }
+    }
+}
+
 impl From<PrefixSharing> for far_mesh_core::shard::PrefixSharing {
     fn from(sharing: PrefixSharing) -> Self {
         match sharing {
@@ -105,6 +124,7 @@ macro_rules! words {
     };
 }
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
+words!(OtherKernelClass, "resume or refuse", Resume = "resume", Refuse = "refuse");
 words!(PrefixSharing, "off, coordinator or all", Off = "off", Coordinator = "coordinator", All = "all");
 words!(Quantize, "none, q8_0 or q4_0", None = "none", Q8_0 = "q8_0", Q4_0 = "q4_0");
 

@@ -131,6 +131,12 @@ pub const KEYS: &[Key] = &[
         ..one("prefix_sharing", &["FAR_MESH_PREFIX_SHARING"], PROVIDER)
     },
     Key {
+        meaning: "whether a session goes on when only nodes of another kernel class can take a lost one's place: resume or \
+                  refuse",
+        default: "resume: it loses nothing but the promise of equal bits, and its account says so",
+        ..one("other_kernel_class", &["FAR_MESH_OTHER_KERNEL_CLASS"], COORDINATOR)
+    },
+    Key {
         secret: true,
         meaning: "PostgreSQL database of the ledger, which this version refuses",
         default: "none: SQLite in the data folder, which needs no server",

@@ -10,7 +10,7 @@ use far_ledger::{Amount, WalletAddress, cost::Price};
 use multiaddr::{Multiaddr, Protocol};
 
 use super::{
-    choice::{Device, Layers, Precision, PrefixSharing, Quantize},
+    choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize},
     entry::{Entries, Entry, Origin, Text},
     error::{ConfigError, ValueError},
     flags::Flags,
@@ -71,6 +71,8 @@ pub struct Config {
     pub max_sessions: Option<Sessions>,
     /// Whose sessions share the beginnings of their prompts.
     pub prefix_sharing: PrefixSharing,
+    /// What becomes of a session whose lost layers only nodes of another kernel class serve.
+    pub other_kernel_class: OtherKernelClass,
     /// Database of the ledger; SQLite in the data folder where absent.
     pub postgres_url: Option<SecretUrl>,
     /// What several coordinators share.
@@ -111,6 +113,7 @@ impl Config {
             region: reader.one("region", parse_region)?,
             max_memory: reader.parsed("max_memory")?,
             max_sessions: reader.parsed("max_sessions")?,
+            other_kernel_class: reader.parsed("other_kernel_class")?.unwrap_or_default(),
             prefix_sharing: reader.parsed("prefix_sharing")?.unwrap_or_default(),
             postgres_url: reader.one("postgres_url", |text| {
                 SecretUrl::new(text, &["postgres://", "postgresql://"], "postgres:// or postgresql://")

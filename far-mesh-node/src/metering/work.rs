@@ -49,6 +49,7 @@ mod tests {
             span: span.parse().unwrap(),
             tokens: 9,
             compute: Duration::from_micros(2500),
+            exact: true,
         };
         let work = of_accounts(&[account(None, "0..10"), account(Some(other), "10..30")], 8, own);
         assert_eq!(work[0].node_id, own.to_string());
@@ -73,7 +74,7 @@ mod tests {
             let accounts: Vec<_> = lengths.iter().map(|length| {
                 let span = Span::new(start, start + length).unwrap();
                 start += length;
-                Account { node: Some(NodeId::random()), span, tokens: positions, compute: Duration::ZERO }
+                Account { node: Some(NodeId::random()), span, tokens: positions, compute: Duration::ZERO, exact: true }
             }).collect();
             let price = Price::new(Amount::from_nano(nano).unwrap());
             let outcome =

@@ -146,6 +146,7 @@ fn good_open(layers: &str) -> Open {
         context_tokens: 64,
         source: Source::Coordinator,
         next: None,
+        answered: 0,
     }
 }
 

@@ -111,6 +111,7 @@ impl Mesh {
             hash: hash(),
             precision: Precision::Packed,
             threads: 2,
+            other_class: Default::default(),
         };
         let coordinator = Coordinator::start(node.clone(), config, |_, _| ()).await.unwrap();
         until(PATIENCE, "the coordinator finds the providers", async || match coordinator.providers().len() {
@@ -168,6 +169,7 @@ pub(crate) fn hop(provider: &Part, layers: &str) -> RemoteHop {
         node: provider.ready.peer_id.parse().unwrap(),
         addrs: provider.ready.listen.iter().map(|addr| addr.parse().unwrap()).collect(),
         span: span(layers),
+        kernel_class: String::new(),
         expected: StepTime { base: Duration::from_millis(50), per_token: Duration::from_millis(2) },
     }
 }

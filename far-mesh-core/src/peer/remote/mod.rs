@@ -4,15 +4,21 @@
 //! - `open`: asks all of them at once.
 //! - `session`: steps into the first, outputs from the last, and the account at the end.
 //! - `watch`: when a step is overdue, who is asked, and who is lost. Pure: it gets the time from its caller.
+//! - `mend`: a repair of the route: new hops in the place of lost ones, which a [`Mender`] finds. `history` is what a new
+//!   first hop is sent again.
 //!
 //! A session has no task of its own: its streams are polled by whoever waits for a step, which is also who wants to
 //! know of a failure. So a step costs the coordinator one wake-up, and nothing outlives a dropped session.
 
+mod history;
+mod mend;
+mod mender;
 mod open;
 mod route;
 mod session;
 mod watch;
 
+pub use mender::{Loss, Mender};
 pub use route::{RemoteHop, RemoteRoute, RouteError, StepTime};
 
 #[cfg(test)]

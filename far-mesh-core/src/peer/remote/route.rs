@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::Multiaddr;
 
-use super::open::open;
+use super::{mender::Mender, open::open};
 use crate::{
     hop::{Hop, HopError, HopSession, OpenSession},
     id::{NodeId, Span},
@@ -16,6 +16,9 @@ use crate::{
 /// Round trip assumed to a node to which it was never measured: to the other side of the earth.
 const UNKNOWN_RTT: Duration = Duration::from_millis(300);
 
+/// More than this a node does not get, however long it makes pings wait: over a satellite and back.
+const LONGEST_RTT: Duration = Duration::from_secs(1);
+
 /// One node's place in a route.
 #[derive(Clone, Debug)]
 pub struct RemoteHop {
@@ -25,6 +28,8 @@ pub struct RemoteHop {
     pub addrs: Vec<Multiaddr>,
     /// Layers it runs.
     pub span: Span,
+    /// Equal classes give equal bits.
+    pub kernel_class: String,
     /// How long its part of a step should take. An estimate that is too short costs only a probe.
     pub expected: StepTime,
 }
@@ -43,6 +48,7 @@ pub struct StepTime {
 pub struct RemoteRoute {
     pub(super) dialer: Arc<dyn Dialer>,
     pub(super) hops: Arc<[RemoteHop]>,
+    pub(super) mender: Option<Arc<dyn Mender>>,
     span: Span,
 }
 
@@ -93,7 +99,13 @@ impl RemoteRoute {
         }
         let span = Span::new(first.span.start(), last.span.end())
             .map_err(|_| RouteError::Gap { before: first.span, after: last.span })?;
-        Ok(Self { dialer, hops: hops.into(), span })
+        Ok(Self { dialer, hops: hops.into(), mender: None, span })
+    }
+
+    /// The route, mended by `mender` when nodes of it are lost: sessions go on where they would have failed.
+    #[must_use]
+    pub fn mended_by(self, mender: Arc<dyn Mender>) -> Self {
+        Self { mender: Some(mender), ..self }
     }
 
     /// The hops, in order.
@@ -101,22 +113,26 @@ impl RemoteRoute {
         &self.hops
     }
 
-    /// How long hop `at` may take to answer a probe: the floor, or four round trips.
-    pub(super) fn patience(&self, at: usize) -> Duration {
-        let rtt = self.dialer.rtt(self.hops[at].node).unwrap_or(UNKNOWN_RTT);
-        HOP_DEADLINE_FLOOR.max(rtt.saturating_mul(4))
+    /// How long a node may take to answer a probe: the floor, or four round trips.
+    pub(super) fn patience(&self, node: NodeId) -> Duration {
+        HOP_DEADLINE_FLOOR.max(self.round_trip(node).saturating_mul(4))
     }
 
-    /// The error that names hop `at`.
-    pub(super) fn lost(&self, at: usize, reason: impl Into<String>) -> HopError {
-        let RemoteHop { node, span, .. } = self.hops[at];
-        HopError::PeerLost { node, span, reason: reason.into() }
+    /// The way to a node and back.
+    pub(super) fn round_trip(&self, node: NodeId) -> Duration {
+        self.dialer.rtt(node).unwrap_or(UNKNOWN_RTT).min(LONGEST_RTT)
+    }
+}
+
+impl RemoteHop {
+    /// The error that names this hop.
+    pub(super) fn lost(&self, reason: impl Into<String>) -> HopError {
+        HopError::PeerLost { node: self.node, span: self.span, reason: reason.into() }
     }
 
-    /// The error of hop `at` in its own words.
-    pub(super) fn declined(&self, at: usize, source: HopError) -> HopError {
-        let RemoteHop { node, span, .. } = self.hops[at];
-        HopError::Declined { node, span, source: Box::new(source) }
+    /// The error of this hop in its own words.
+    pub(super) fn declined(&self, source: HopError) -> HopError {
+        HopError::Declined { node: self.node, span: self.span, source: Box::new(source) }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A session over a chain of remote hops.
 
+mod mending;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -12,15 +14,16 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
+use self::mending::Mending;
 use super::{
-    route::RemoteRoute,
+    history::History,
+    route::{RemoteHop, RemoteRoute},
     watch::{Allowance, Awaited, Verdict, Watch},
 };
 use crate::{
-    activation::Dtype,
     hop::{Account, Done, HopError, HopSession, Input, OpenSession, Rows, Step},
-    limits::{MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
-    peer::wire::{Frame, Link, LinkError, Tally},
+    limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
+    peer::wire::{Frame, Link, LinkError, Rerouted, Tally},
 };
 
 /// How long hops get to account for a session beyond a round trip: a sum of what they already know.
@@ -29,25 +32,38 @@ const ACCOUNT_DEADLINE: Duration = Duration::from_secs(1);
 /// Steps of one sequence on their way through a [`RemoteRoute`].
 pub(super) struct RemoteSession {
     route: RemoteRoute,
-    /// One control stream for each hop.
-    links: Vec<Link>,
+    request: OpenSession,
+    /// In the order of their layers, which they cover without a gap.
+    places: Vec<Place>,
+    mending: Mending,
     watch: Watch,
     /// Fires when `watch` wants to look again, or earlier.
     alarm: Pin<Box<Sleep>>,
     opened: Instant,
-    embeds: bool,
-    dtype: Dtype,
     hidden: Option<usize>,
     /// Rows of the largest result that was asked for: it bounds the frames that are read.
     most_rows: usize,
-    next_seq: u64,
-    next_position: u32,
-    context_tokens: u32,
+    history: History,
+    /// The first step that the first hop was not sent.
+    unsent: u64,
     in_flight: VecDeque<Flight>,
     arrived: VecDeque<Done>,
+    /// Results that came.
+    answered: u64,
     done_tokens: u64,
-    sent_tokens: u64,
     failed: Option<HopError>,
+}
+
+/// A hop of the route and its control stream; `None` when it is lost.
+struct Place {
+    hop: RemoteHop,
+    link: Option<Link>,
+    /// Its bits are those of the hop that ran its layers first.
+    exact: bool,
+    /// How often it called a neighbour lost.
+    accusations: u32,
+    /// The last change of neighbours that it was told of.
+    rerouted: u64,
 }
 
 /// A step on its way.
@@ -72,32 +88,27 @@ impl Flight {
 
 impl RemoteSession {
     /// `links[i]` is the open control stream of hop `i`, which reads control frames only.
-    pub(super) fn new(route: RemoteRoute, links: Vec<Link>, request: &OpenSession) -> Self {
+    pub(super) fn new(route: RemoteRoute, links: Vec<Link>, request: OpenSession) -> Self {
         let now = Instant::now();
-        let allowances = route
-            .hops
-            .iter()
-            .enumerate()
-            .map(|(at, hop)| Allowance { patience: route.patience(at), expected: hop.expected })
-            .collect();
+        let place = |(hop, link): (&RemoteHop, Link)| Place::new(hop.clone(), link, true);
+        let places: Vec<Place> = route.hops.iter().zip(links).map(place).collect();
         Self {
-            watch: Watch::new(allowances, now),
+            watch: Watch::new(allowances(&route, &places), now),
+            mending: Mending::new(&route),
             alarm: Box::pin(sleep_until(now)),
             opened: now,
-            embeds: request.span.start() == 0,
-            dtype: request.dtype,
             hidden: None,
             most_rows: 0,
-            next_seq: 0,
-            next_position: 0,
-            context_tokens: request.context_tokens,
+            history: History::default(),
+            unsent: 0,
             in_flight: VecDeque::new(),
             arrived: VecDeque::new(),
+            answered: 0,
             done_tokens: 0,
-            sent_tokens: 0,
             failed: None,
             route,
-            links,
+            request,
+            places,
         }
     }
 
@@ -108,134 +119,206 @@ impl RemoteSession {
         if self.in_flight.len() + self.arrived.len() >= MAX_STEPS_IN_FLIGHT {
             return Err(bad(format!("{MAX_STEPS_IN_FLIGHT} steps are on their way: take one before the next")));
         }
-        if (step.seq, step.position) != (self.next_seq, self.next_position) {
+        let (seq, position) = (self.history.len(), self.history.positions());
+        if (step.seq, step.position as usize) != (seq, position) {
             return Err(bad(format!(
-                "step {} at position {}, step {} at position {} is due",
-                step.seq, step.position, self.next_seq, self.next_position
+                "step {} at position {}, step {seq} at position {position} is due",
+                step.seq, step.position
             )));
         }
+        let (embeds, dtype) = (self.request.span.start() == 0, self.request.dtype);
         match &step.input {
-            Input::Tokens(_) if !self.embeds => return Err(bad("token ids into a route that starts later".to_owned())),
-            Input::Activation(_) if self.embeds => return Err(bad("hidden states into layer 0".to_owned())),
-            Input::Activation(activation) if activation.dtype() != self.dtype => {
-                let reason = format!("activation of {:?} in a session of {:?}", activation.dtype(), self.dtype);
-                return Err(bad(reason));
+            Input::Tokens(_) if !embeds => return Err(bad("token ids into a route that starts later".to_owned())),
+            Input::Activation(_) if embeds => return Err(bad("hidden states into layer 0".to_owned())),
+            Input::Activation(activation) if activation.dtype() != dtype => {
+                return Err(bad(format!("activation of {:?} in a session of {dtype:?}", activation.dtype())));
             }
             _ => {}
         }
-        let end = u32::try_from(tokens).ok().and_then(|tokens| self.next_position.checked_add(tokens));
-        let Some(end) = end.filter(|end| *end <= self.context_tokens) else {
-            let (position, room) = (self.next_position, self.context_tokens);
+        if !(1..=MAX_CHUNK_TOKENS).contains(&tokens) {
+            return Err(bad(format!("step of {tokens} tokens, must be 1 to {MAX_CHUNK_TOKENS}")));
+        }
+        let room = self.request.context_tokens;
+        if position + tokens > room as usize {
             return Err(bad(format!("{tokens} tokens at position {position} pass the session's {room}")));
-        };
-        let flight = Flight { seq: step.seq, tokens, output: step.output, submitted: Instant::now() };
-        self.links[0].queue(Frame::Step(step)).map_err(|error| match error {
-            LinkError::Frame(error) => bad(error.to_string()),
-            error => self.route.lost(0, error.to_string()),
-        })?;
+        }
+        let flight = Flight { seq, tokens, output: step.output, submitted: Instant::now() };
         // The last hop alone sends activations, and not before it has a step.
-        if flight.rows() > self.most_rows
-            && let Some(last) = self.links.last_mut()
-        {
+        if flight.rows() > self.most_rows {
             self.most_rows = flight.rows();
-            last.limit_payload(self.most_rows * MAX_HIDDEN * self.dtype.bytes());
+            self.bound_results();
         }
         self.in_flight.push_back(flight);
-        self.sent_tokens += tokens as u64;
-        (self.next_seq, self.next_position) = (self.next_seq + 1, end);
+        self.history.push(step);
         Ok(())
     }
 
-    /// Moves bytes both ways on every link, then looks at the clock. Remembers the first failure.
+    /// Says how long the frames of the last hop may be.
+    fn bound_results(&mut self) {
+        let bytes = self.most_rows * MAX_HIDDEN * self.request.dtype.bytes();
+        if let Some(link) = self.places.last_mut().and_then(|last| last.link.as_mut()) {
+            link.limit_payload(bytes);
+        }
+    }
+
+    /// Moves bytes both ways on every link, mends the route and looks at the clock. Remembers the first failure.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Result<(), HopError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let progress = self.poll_links(cx).and_then(|()| self.poll_watch(cx));
+        let progress = self.poll_all(cx);
         if let Err(error) = &progress {
             self.failed = Some(error.clone());
         }
         progress
     }
 
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Result<(), HopError> {
+        loop {
+            self.poll_links(cx)?;
+            // What changed the route has new streams to be polled.
+            if !self.poll_mend(cx)? && !self.poll_steps(cx)? && !self.poll_watch(cx)? {
+                return Ok(());
+            }
+        }
+    }
+
     fn poll_links(&mut self, cx: &mut Context<'_>) -> Result<(), HopError> {
-        for at in 0..self.links.len() {
-            while let Poll::Ready(frame) = self.links[at].poll_next(cx) {
-                match frame {
-                    Ok(Frame::Output(done)) if at + 1 == self.links.len() => self.on_output(done)?,
-                    Ok(Frame::State(state)) => self.watch.answer(at, state),
-                    Ok(Frame::Fault(fault)) => return Err(self.route.blame(at, fault)),
-                    Ok(frame) => {
-                        return Err(self.route.lost(at, format!("it sent a {:?} frame out of place", frame.kind())));
-                    }
-                    Err(error) => return Err(self.route.lost(at, error.to_string())),
-                }
+        for at in 0..self.places.len() {
+            while let Some(link) = &mut self.places[at].link
+                && let Poll::Ready(frame) = link.poll_next(cx)
+            {
+                self.on_frame(at, frame)?;
             }
         }
         Ok(())
     }
 
-    /// Checks an output against the step it belongs to.
-    fn on_output(&mut self, done: Done) -> Result<(), HopError> {
-        let last = self.links.len() - 1;
-        let lost = |reason: String| self.route.lost(last, reason);
+    fn on_frame(&mut self, at: usize, frame: Result<Frame, LinkError>) -> Result<(), HopError> {
+        let hop = &self.places[at].hop;
+        let error = match frame {
+            Ok(Frame::Output(done)) if at + 1 == self.places.len() => match self.on_output(done) {
+                Ok(()) => return Ok(()),
+                Err(reason) => self.places[at].hop.lost(reason),
+            },
+            Ok(Frame::State(state)) => {
+                self.mending.answered(hop.node);
+                self.watch.answer(at, state);
+                return Ok(());
+            }
+            Ok(Frame::Rerouted(Rerouted { number, attached })) => {
+                self.on_rerouted(at, number, attached);
+                return Ok(());
+            }
+            Ok(Frame::Lost(lost)) => return self.on_accusation(at, &lost),
+            Ok(Frame::Fault(fault)) => hop.at_fault(fault),
+            Ok(frame) => hop.lost(format!("it sent a {:?} frame out of place", frame.kind())),
+            Err(error) => hop.lost(error.to_string()),
+        };
+        self.lose(at, error)
+    }
+
+    /// Checks an output against the step it belongs to; says what is wrong with it.
+    fn on_output(&mut self, done: Done) -> Result<(), String> {
+        // A new last hop may send again what the lost one still sent.
+        if done.seq < self.answered {
+            return Ok(());
+        }
         let Some(flight) = self.in_flight.front() else {
-            return Err(lost(format!("it sent step {}, which nobody asked for", done.seq)));
+            return Err(format!("it sent step {}, which nobody asked for", done.seq));
         };
         let due = flight.rows();
         let rows = done.output.as_ref().map_or(0, |activation| activation.tokens());
         if done.seq != flight.seq || rows != due {
             let seq = flight.seq;
-            return Err(lost(format!("it sent {rows} rows of step {} where {due} of step {seq} were due", done.seq)));
+            return Err(format!("it sent {rows} rows of step {} where {due} of step {seq} were due", done.seq));
         }
         if let Some(activation) = &done.output {
-            let hidden = self.hidden.unwrap_or(activation.hidden());
-            if (activation.dtype(), activation.hidden()) != (self.dtype, hidden) {
-                return Err(lost(format!(
-                    "it sent {:?} of width {}, the session has {:?} of width {hidden}",
-                    activation.dtype(),
-                    activation.hidden(),
-                    self.dtype
-                )));
+            let (dtype, hidden) = (self.request.dtype, self.hidden.unwrap_or(activation.hidden()));
+            if (activation.dtype(), activation.hidden()) != (dtype, hidden) {
+                let (got, width) = (activation.dtype(), activation.hidden());
+                return Err(format!("it sent {got:?} of width {width}, the session has {dtype:?} of width {hidden}"));
+            }
+            if !activation.is_finite() {
+                return Err(format!("the result of step {} has values that are infinite or no numbers", done.seq));
             }
             self.hidden = Some(hidden);
         }
         self.done_tokens += flight.tokens as u64;
+        self.answered += 1;
         self.in_flight.pop_front();
         self.arrived.push_back(done);
         self.watch.progress(Instant::now());
+        self.mending.progress();
         Ok(())
     }
 
-    /// Probes or gives up when the oldest step is overdue. The alarm is set anew only when it fires, not each step.
-    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Result<(), HopError> {
+    /// Sends the first hop what it was not sent yet. True when it was lost.
+    fn poll_steps(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
+        let sent = match self.places.first_mut().and_then(|first| first.link.as_mut()) {
+            Some(link) => send_steps(link, &self.history, &mut self.unsent, cx),
+            None => Ok(()),
+        };
+        match sent {
+            Ok(()) => Ok(false),
+            Err(error) => self.lose(0, self.places[0].hop.lost(error.to_string())).map(|()| true),
+        }
+    }
+
+    /// Whether every step is with the first hop, as far as there is one.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.places.first_mut().and_then(|first| first.link.as_mut()) {
+            // An error is found at the next look at the links.
+            Some(link) => link.poll_drain(cx).map(drop),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Probes or gives a hop up when the oldest step is overdue. The alarm is set anew only when it fires, not each step.
+    /// True when there is something to send or to mend.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
         loop {
-            let Some(&Flight { seq, tokens, submitted, .. }) = self.in_flight.front() else { return Ok(()) };
-            if self.alarm.as_mut().poll(cx).is_pending() {
-                return Ok(());
+            let Some(&Flight { seq, tokens, submitted, .. }) = self.in_flight.front() else { return Ok(false) };
+            if self.mending.is_under_way() || self.alarm.as_mut().poll(cx).is_pending() {
+                return Ok(false);
             }
-            for (at, link) in self.links.iter().enumerate() {
-                self.watch.observe(at, self.route.patience(at), link.moved_bytes());
+            for (at, Place { hop, link, .. }) in self.places.iter().enumerate() {
+                let moved = link.as_ref().map_or(0, Link::moved_bytes);
+                self.watch.observe(at, self.route.patience(hop.node), moved);
             }
+            // After a repair the new hops run the whole session again.
+            let tokens = if self.mending.is_catching_up() { self.history.positions() } else { tokens };
             match self.watch.look(Instant::now(), Awaited { seq, tokens, submitted }) {
                 Verdict::Wait(until) => self.alarm.as_mut().reset(until),
                 Verdict::Probe(number) => {
-                    for at in 0..self.links.len() {
-                        let probed = self.links[at].queue(Frame::Probe { number });
-                        probed.map_err(|error| self.route.lost(at, error.to_string()))?;
-                    }
-                    self.poll_links(cx)?;
+                    self.probe(number)?;
+                    return Ok(true);
                 }
-                Verdict::Lost { at, reason } => return Err(self.route.lost(at, reason)),
+                Verdict::Lost { at, reason } => {
+                    self.lose(at, self.places[at].hop.lost(reason))?;
+                    return Ok(true);
+                }
             }
         }
     }
 
-    /// Ends the session at every hop and takes their accounts.
+    /// Asks every hop how far it is.
+    fn probe(&mut self, number: u64) -> Result<(), HopError> {
+        for at in 0..self.places.len() {
+            let Place { hop, link, .. } = &mut self.places[at];
+            if let Some(Err(error)) = link.as_mut().map(|link| link.queue(Frame::Probe { number })) {
+                let error = hop.lost(error.to_string());
+                self.lose(at, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the session at every hop and takes their accounts, those of lost ones included.
     async fn account(mut self) -> Vec<Account> {
-        let patience = (0..self.links.len()).map(|at| self.route.patience(at)).max().unwrap_or_default();
+        let patience = self.places.iter().map(|place| self.route.patience(place.hop.node)).max().unwrap_or_default();
         let deadline = Instant::now() + ACCOUNT_DEADLINE + patience;
-        let waits = self.links.iter_mut().map(|link| async {
+        let waits = self.places.iter_mut().filter_map(|place| place.link.as_mut()).map(|link| async {
             link.send(Frame::Close).await.ok()?;
             loop {
                 // Before it come outputs of steps that were under way, or the word of a neighbour that left earlier.
@@ -246,24 +329,55 @@ impl RemoteSession {
         });
         let waits = waits.map(|wait| async move { timeout_at(deadline, wait).await.ok().flatten() });
         let tallies = futures::future::join_all(waits).await;
-        let wall = self.opened.elapsed();
-        let own = self.done_tokens..=self.sent_tokens;
-        self.route.hops.iter().zip(tallies).map(|(hop, tally)| settle(hop, tally, &own, wall)).collect()
+        let (wall, own) = (self.opened.elapsed(), self.done_tokens..=self.history.positions() as u64);
+        let mut accounts = self.mending.left;
+        let present = self.places.iter().filter(|place| place.link.is_some());
+        accounts.extend(present.zip(tallies).map(|(place, tally)| settle(place, tally, &own, wall)));
+        // Of one span the one that was lost stays first.
+        accounts.sort_by_key(|account| account.span.start());
+        accounts
+    }
+}
+
+impl Place {
+    fn new(hop: RemoteHop, link: Link, exact: bool) -> Self {
+        Self { hop, link: Some(link), exact, accusations: 0, rerouted: 0 }
+    }
+}
+
+fn allowances(route: &RemoteRoute, places: &[Place]) -> Vec<Allowance> {
+    let allowance =
+        |place: &Place| Allowance { patience: route.patience(place.hop.node), expected: place.hop.expected };
+    places.iter().map(allowance).collect()
+}
+
+/// Queues and sends steps until all are on their way or the stream takes no more for now.
+fn send_steps(link: &mut Link, history: &History, unsent: &mut u64, cx: &mut Context<'_>) -> Result<(), LinkError> {
+    while *unsent < history.len() {
+        while link.has_room()
+            && let Some(step) = history.step(*unsent)
+        {
+            link.queue(Frame::Step(step))?;
+            *unsent += 1;
+        }
+        match link.poll_drain(cx) {
+            Poll::Ready(sent) => sent?,
+            Poll::Pending => return Ok(()),
+        }
+    }
+    match link.poll_drain(cx) {
+        Poll::Ready(Err(error)) => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// A hop's account as far as it can be believed: it ran every step that came back and none that was not sent, and was
 /// not busy for longer than the session lived. A hop that is silent is known to have run what came back.
-fn settle(
-    hop: &super::RemoteHop,
-    tally: Option<Tally>,
-    own: &std::ops::RangeInclusive<u64>,
-    wall: Duration,
-) -> Account {
+fn settle(place: &Place, tally: Option<Tally>, own: &std::ops::RangeInclusive<u64>, wall: Duration) -> Account {
     let (tokens, compute) = tally.map_or((*own.start(), Duration::ZERO), |tally| {
         (tally.tokens.clamp(*own.start(), *own.end()), Duration::from_micros(tally.compute_us).min(wall))
     });
-    Account { node: Some(hop.node), span: hop.span, tokens, compute }
+    Account { node: Some(place.hop.node), span: place.hop.span, tokens, compute, exact: place.exact }
 }
 
 impl HopSession for RemoteSession {
@@ -276,9 +390,7 @@ impl HopSession for RemoteSession {
             poll_fn(|cx| match self.poll_progress(cx) {
                 Err(error) => Poll::Ready(Err(error)),
                 // Everything else was drained above; this asks only whether the step is gone.
-                Ok(()) => self.links[0].poll_drain(cx).map(|drained| {
-                    drained.map_err(|error| self.failed.insert(self.route.lost(0, error.to_string())).clone())
-                }),
+                Ok(()) => self.poll_sent(cx).map(Ok),
             })
             .await
         }
@@ -312,7 +424,6 @@ impl fmt::Debug for RemoteSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteSession")
             .field("route", &self.route)
-            .field("next_seq", &self.next_seq)
             .field("in_flight", &self.in_flight)
             .field("failed", &self.failed)
             .finish_non_exhaustive()

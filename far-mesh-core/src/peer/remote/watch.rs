@@ -1,9 +1,9 @@
 //! When a step is overdue, and who is to blame for it.
 //!
-//! A step is due after the sum over its hops of patience (the floor or four round trips) and expected compute. Then
-//! every hop is probed. Whoever does not answer within its patience is lost, unless bytes still move on its link: a
+//! A step is due after the greatest patience of its hops (the floor or four round trips) and the sum of their expected
+//! compute. Then every hop is probed: where the step is only late that costs a frame or two a hop. Whoever does not answer within its patience is lost, unless bytes still move on its link: a
 //! long frame may stand before the probe or its answer. When all answer, the step is looked for
-//! along the route: the first hop that has not finished it either has it, then it computes and is probed again later;
+//! along the route: the first hop that has not finished it either has it, or is busy with steps before it, then it computes and is probed again later;
 //! or it never got it from the hop before, and if no byte of it arrives within a further patience, it is lost.
 //! In the normal case no probe is ever sent.
 
@@ -164,7 +164,7 @@ impl Watch {
             return Verdict::Lost { at, reason: format!("step {seq} is not done after {STEP_CEILING:?}") };
         }
         let (to, received_bytes, wait) = match holder {
-            Some(at) if states[at].received > seq => {
+            Some(at) if states[at].received > seq || states[at].busy > 0 => {
                 self.stuck = None;
                 let patience = self.hops[at].patience;
                 let wait = patience + self.hops[at].expected.of(tokens);
@@ -197,7 +197,9 @@ impl Watch {
     }
 
     fn time_for(&self, tokens: usize) -> Duration {
-        self.hops.iter().map(|hop| hop.patience + hop.expected.of(tokens)).sum::<Duration>().min(STEP_CEILING)
+        let patience = self.hops.iter().map(|hop| hop.patience).max().unwrap_or_default();
+        let compute = self.hops.iter().map(|hop| hop.expected.of(tokens)).sum::<Duration>();
+        patience.saturating_add(compute).min(STEP_CEILING)
     }
 }
 

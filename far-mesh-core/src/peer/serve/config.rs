@@ -21,6 +21,10 @@ pub struct ServeConfig {
     /// A session without a step for this long is given up, whether its coordinator has lost its power or only keeps the
     /// room: signs of life alone do not hold it.
     pub idle: Duration,
+    /// Most bytes of results that all sessions keep for the node that may take the next hop's place.
+    pub kept_bytes: u64,
+    /// Most of them of one session; a longer one is run again from the hop before when its next hop is lost.
+    pub kept_bytes_per_session: u64,
     /// How long sessions may go on after [`super::Server::shutdown`] was called.
     pub drain: Duration,
 }
@@ -39,6 +43,10 @@ impl Default for ServeConfig {
             greeting_deadline: Duration::from_secs(5),
             // Longer than any pause of a coordinator between two tokens.
             idle: Duration::from_secs(120),
+            // 128 sessions of 2048 positions of width 1024 in f32, or 16 of width 8192; in use only as sessions grow.
+            kept_bytes: 1 << 30,
+            // 8192 positions of width 8192 in two bytes.
+            kept_bytes_per_session: 128 << 20,
             // An answer of a few hundred tokens.
             drain: Duration::from_secs(5),
         }

@@ -1,7 +1,7 @@
-//! The streams of one session at a hop, and the checks on what comes over them.
+//! The streams of one session at a hop: the coordinator's, the one that steps come from and the one that results go to.
 //!
-//! Invariant: a step that leaves [`Links::event`] has the next number and position, the session's dtype and width, fits
-//! the context, and at most [`MAX_STEPS_IN_FLIGHT`] steps are between its arrival and its result.
+//! A neighbour that is lost does not end the session. The coordinator hears of it and names another: that one attaches, or is
+//! attached to, and what it lacks is sent again.
 
 use std::{
     collections::VecDeque,
@@ -12,27 +12,37 @@ use std::{
 
 use futures::future::BoxFuture;
 
+use super::{
+    intake::{Intake, Outcome, WrongResult},
+    kept::Kept,
+};
 use crate::{
-    activation::Dtype,
-    hop::{Done, Input, Rows, Step},
+    hop::{Done, Input, Step},
     id::NodeId,
-    limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
-    peer::wire::{Fault, Frame, Link, LinkError, Open, State, Tally},
+    limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN},
+    peer::wire::{Fault, Frame, Link, LinkError, Lost, Open, Reroute, Rerouted, State, Tally},
 };
 
-/// Streams of a session and how far it is.
+/// Changes of neighbours that may wait to be acted on.
+const MAX_REROUTES: usize = 4;
+
+/// Streams of a session and what passes through them.
 pub(super) struct Links {
     control: Link,
     source: StepSource,
-    sink: Option<(NodeId, Link)>,
-    contract: Contract,
+    sink: Sink,
     /// Longest payload of a step.
     step_bytes: usize,
-    progress: Progress,
-    /// Checked, not yet handed to the shard.
-    arrived: VecDeque<Step>,
-    /// Arrived, result not yet sent: the oldest first.
-    pending: VecDeque<Pending>,
+    intake: Intake,
+    kept: Kept,
+    /// The first step that the next hop was not sent.
+    unsent: u64,
+    answered: u64,
+    reroutes: VecDeque<Box<Reroute>>,
+    /// The last of them that was acted on.
+    rerouted: u64,
+    /// The coordinator knows that the session is open: from now on a neighbour's loss does not end it.
+    opened: bool,
 }
 
 /// Where steps come from.
@@ -43,6 +53,28 @@ pub(super) enum StepSource {
     Waiting(NodeId, BoxFuture<'static, Result<Box<Link>, String>>),
     /// A data stream.
     Peer(NodeId, Box<Link>),
+    /// A node that is gone or breaks the protocol, until another is named. Its stream stays open: closed, it would tell the
+    /// node that this one is gone, and each would blame the other.
+    Lost(Option<Box<Link>>),
+}
+
+/// Where results go.
+pub(super) enum Sink {
+    /// The control stream: this is the last hop.
+    Coordinator,
+    /// A data stream that is being attached.
+    Attaching {
+        /// To whom.
+        node: NodeId,
+        /// The reroute that asked for it.
+        number: Option<u64>,
+        /// The stream, and the first step that the node lacks.
+        attached: BoxFuture<'static, Result<(Link, u64), String>>,
+    },
+    /// A data stream.
+    Peer(NodeId, Box<Link>),
+    /// A node that is gone, until another is named.
+    Lost,
 }
 
 /// What the driver of the session has to act on.
@@ -50,6 +82,8 @@ pub(super) enum StepSource {
 pub(super) enum Event {
     /// A step to run.
     Step(Step),
+    /// Another neighbour.
+    Reroute(Box<Reroute>),
     /// The session is over.
     End(End),
 }
@@ -65,63 +99,35 @@ pub(super) enum End {
     Fault(Fault),
 }
 
-/// What `Open` fixed for all steps.
-#[derive(Debug)]
-struct Contract {
-    embeds: bool,
-    /// There is a next hop, which needs every row.
-    forwards: bool,
-    dtype: Dtype,
-    context_tokens: u32,
-    /// Width of the first activation; all others have it too.
-    hidden: Option<usize>,
-}
-
-#[derive(Debug, Default)]
-struct Progress {
-    received: u64,
-    finished: u64,
-    received_tokens: u32,
-    finished_tokens: u64,
-}
-
-#[derive(Debug)]
-struct Pending {
-    position: u32,
-    tokens: usize,
-    output: Rows,
-}
-
 impl Links {
     /// `hidden` is the width of the shard's activations, where it is known: it bounds the frames that are read.
-    pub(super) fn new(mut control: Link, source: StepSource, open: &Open, hidden: Option<usize>) -> Self {
+    pub(super) fn new(
+        mut control: Link,
+        source: StepSource,
+        sink: Sink,
+        open: &Open,
+        intake: Intake,
+        kept: Kept,
+        hidden: Option<usize>,
+    ) -> Self {
         let rows = MAX_CHUNK_TOKENS.min(open.context_tokens as usize);
         let step_bytes = rows * hidden.unwrap_or(MAX_HIDDEN) * open.dtype.bytes();
         if matches!(source, StepSource::Coordinator) {
             control.limit_payload(step_bytes);
         }
-        let contract = Contract {
-            embeds: open.span.start() == 0,
-            forwards: open.next.is_some(),
-            dtype: open.dtype,
-            context_tokens: open.context_tokens,
-            hidden: None,
-        };
         Self {
             control,
             source,
-            sink: None,
-            contract,
+            sink,
             step_bytes,
-            progress: Progress::default(),
-            arrived: VecDeque::new(),
-            pending: VecDeque::new(),
+            intake,
+            kept,
+            unsent: 0,
+            answered: open.answered,
+            reroutes: VecDeque::new(),
+            rerouted: 0,
+            opened: false,
         }
-    }
-
-    /// The stream to the next hop is attached.
-    pub(super) fn set_sink(&mut self, node: NodeId, link: Link) {
-        self.sink = Some((node, link));
     }
 
     /// Queues a frame for the coordinator; a coordinator that reads none any more is gone.
@@ -129,16 +135,41 @@ impl Links {
         self.control.queue(frame).map_err(|error| End::Gone(error.to_string()))
     }
 
-    /// Waits for a step, or for the end of the session. Meanwhile it sends what is queued and answers probes. Cancel-safe.
-    pub(super) async fn event(&mut self) -> Event {
-        poll_fn(|cx| match self.poll_links(cx) {
-            Err(end) => Poll::Ready(Event::End(end)),
-            Ok(()) => self.arrived.pop_front().map_or(Poll::Pending, |step| Poll::Ready(Event::Step(step))),
+    /// Ready when the next hop is attached.
+    pub(super) fn poll_attached(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        match self.poll_links(cx) {
+            Err(end) => Poll::Ready(Err(end)),
+            Ok(()) if matches!(self.sink, Sink::Coordinator | Sink::Peer(..)) => Poll::Ready(Ok(())),
+            Ok(()) => Poll::Pending,
+        }
+    }
+
+    /// Tells the coordinator that the session is open.
+    pub(super) fn open(&mut self) -> Result<(), End> {
+        self.opened = true;
+        self.tell(Frame::Opened)
+    }
+
+    /// Waits for a step, where one `may_run`, for another neighbour or for the end of the session. Meanwhile it sends what
+    /// is queued and answers probes. Cancel-safe.
+    pub(super) async fn event(&mut self, may_run: bool) -> Event {
+        poll_fn(|cx| {
+            if let Err(end) = self.poll_links(cx) {
+                return Poll::Ready(Event::End(end));
+            }
+            if let Some(reroute) = self.reroutes.pop_front() {
+                self.rerouted = reroute.number;
+                return Poll::Ready(Event::Reroute(reroute));
+            }
+            match may_run.then(|| self.intake.take()).flatten() {
+                Some(step) => Poll::Ready(Event::Step(step)),
+                None => Poll::Pending,
+            }
         })
         .await
     }
 
-    /// As [`Links::event`], but steps are left waiting.
+    /// As [`Links::event`], but all else is left waiting.
     pub(super) async fn ended(&mut self) -> End {
         poll_fn(|cx| self.poll_links(cx).err().map_or(Poll::Pending, Poll::Ready)).await
     }
@@ -166,40 +197,40 @@ impl Links {
         self.control.received_bytes() + self.source_bytes()
     }
 
-    /// Steps and positions whose results were queued.
+    /// Steps and positions that are done.
     pub(super) fn finished(&self) -> (u64, u64) {
-        (self.progress.finished, self.progress.finished_tokens)
+        self.intake.finished()
     }
 
-    /// Queues a result for the next hop or, at the end of the route, for the coordinator.
-    pub(super) fn push(&mut self, done: Done) -> Result<(), End> {
-        let broken = |reason: String| End::Fault(Fault::Device(reason));
-        let Some(Pending { position, tokens, output }) = self.pending.pop_front() else {
-            return Err(broken("the shard finished a step nobody asked for".to_owned()));
-        };
-        let seq = self.progress.finished;
-        let due = match output {
-            _ if self.contract.forwards => tokens,
-            Rows::All => tokens,
-            Rows::Last => 1,
-            Rows::None => 0,
-        };
-        let rows = done.output.as_ref().map_or(0, |activation| activation.tokens());
-        if done.seq != seq || rows != due {
-            return Err(broken(format!(
-                "the shard gave {rows} rows of step {}, {due} of step {seq} were due",
-                done.seq
-            )));
-        }
-        self.progress.finished += 1;
-        self.progress.finished_tokens += tokens as u64;
-        match (&mut self.sink, done.output) {
-            (Some((node, link)), Some(activation)) => {
-                let step = Step { seq, position, input: Input::Activation(activation), output };
-                link.queue(Frame::Step(step)).map_err(|error| lost(*node, &error))
+    /// The first step that has not arrived: what a new source is to begin with.
+    pub(super) fn received(&self) -> u64 {
+        self.intake.received()
+    }
+
+    /// Steps come from another node from now on.
+    pub(super) fn take_from(&mut self, node: NodeId, attach: BoxFuture<'static, Result<Box<Link>, String>>) {
+        self.source = StepSource::Waiting(node, attach);
+    }
+
+    /// Results go to another node from now on.
+    pub(super) fn send_to(&mut self, sink: Sink) {
+        self.sink = sink;
+    }
+
+    /// Passes the shard's results on to the next hop or, at the end of the route, to the coordinator.
+    pub(super) fn finish(&mut self, done: Done) -> Result<(), End> {
+        let Self { control, sink, kept, unsent, answered, intake, .. } = self;
+        intake.finish(done, |Outcome { seq, position, output, rows }| match (&sink, rows) {
+            (Sink::Coordinator, _) if seq < *answered => Ok(()),
+            (Sink::Coordinator, rows) => {
+                control.queue(Frame::Output(Done { seq, output: rows })).map_err(|error| End::Gone(error.to_string()))
             }
-            (_, output) => self.tell(Frame::Output(Done { seq, output })),
-        }
+            (_, Some(rows)) => {
+                kept.push(Step { seq, position, input: Input::Activation(rows), output }, *unsent);
+                Ok(())
+            }
+            (_, None) => Err(WrongResult(format!("it gave no rows of step {seq}")).into()),
+        })
     }
 
     fn poll_links(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
@@ -210,114 +241,155 @@ impl Links {
                 Err(error) => return Err(End::Gone(error.to_string())),
             }
         }
+        if let Err((node, reason)) = self.poll_source(cx) {
+            self.source = match std::mem::replace(&mut self.source, StepSource::Lost(None)) {
+                StepSource::Peer(_, link) => StepSource::Lost(Some(link)),
+                _ => StepSource::Lost(None),
+            };
+            self.lose(node, reason)?;
+        }
+        if let Err((node, reason)) = self.poll_sink(cx)? {
+            self.sink = Sink::Lost;
+            self.lose(node, reason)?;
+        }
+        // What the last lines queued for the coordinator.
+        match self.control.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Err(End::Gone(error.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// A neighbour is gone: while the session opens that is its end, later it waits for another.
+    fn lose(&mut self, node: NodeId, reason: String) -> Result<(), End> {
+        match self.opened {
+            true => self.tell(Frame::Lost(Lost { node, reason, number: self.rerouted })),
+            false => Err(End::Fault(Fault::PeerLost { node, reason })),
+        }
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Result<(), (NodeId, String)> {
         if let StepSource::Waiting(node, attach) = &mut self.source
             && let Poll::Ready(attached) = attach.as_mut().poll(cx)
         {
             let node = *node;
-            let mut link = attached.map_err(|reason| End::Fault(Fault::PeerLost { node, reason }))?;
+            let mut link = attached.map_err(|reason| (node, reason))?;
             link.limit_payload(self.step_bytes);
             self.source = StepSource::Peer(node, link);
         }
         while let StepSource::Peer(node, link) = &mut self.source {
+            if !self.intake.has_room() {
+                break;
+            }
             let node = *node;
             let Poll::Ready(frame) = link.poll_next(cx) else { break };
-            let accepted = match frame.map_err(|error| lost(node, &error))? {
-                Frame::Step(step) => self.accept(step),
+            let accepted = match frame.map_err(|error| (node, error.to_string()))? {
+                Frame::Step(step) => self.intake.accept(step),
                 frame => Err(format!("{:?} frame where a step was due", frame.kind())),
             };
-            accepted.map_err(|reason| End::Fault(Fault::PeerLost { node, reason }))?;
-        }
-        if let Some((node, link)) = &mut self.sink
-            && let Poll::Ready(frame) = link.poll_next(cx)
-        {
-            return Err(match frame {
-                Ok(Frame::Fault(Fault::PeerLost { reason, .. } | Fault::Refused(reason) | Fault::BadStep(reason))) => {
-                    End::Fault(Fault::PeerLost { node: *node, reason })
-                }
-                Ok(frame) => {
-                    let reason = format!("{:?} frame where none was due", frame.kind());
-                    End::Fault(Fault::PeerLost { node: *node, reason })
-                }
-                Err(error) => lost(*node, &error),
-            });
+            accepted.map_err(|reason| (node, reason))?;
         }
         Ok(())
+    }
+
+    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Result<Result<(), (NodeId, String)>, End> {
+        if let Sink::Attaching { node, number, attached } = &mut self.sink
+            && let Poll::Ready(attached) = attached.as_mut().poll(cx)
+        {
+            let (node, number) = (*node, *number);
+            let (link, next_seq) = match attached {
+                Ok(attached) => attached,
+                Err(reason) => return Ok(Err((node, reason))),
+            };
+            let attached = self.kept.reaches(next_seq);
+            if attached {
+                (self.sink, self.unsent) = (Sink::Peer(node, Box::new(link)), next_seq);
+            } else {
+                self.sink = Sink::Lost;
+            }
+            if let Some(number) = number {
+                self.tell(Frame::Rerouted(Rerouted { number, attached }))?;
+            }
+        }
+        let Sink::Peer(node, link) = &mut self.sink else { return Ok(Ok(())) };
+        let node = *node;
+        loop {
+            while link.has_room()
+                && let Some(step) = self.kept.get(self.unsent)
+            {
+                if let Err(error) = link.queue(Frame::Step(step.clone())) {
+                    return Ok(Err((node, error.to_string())));
+                }
+                self.unsent += 1;
+            }
+            self.kept.sent(self.unsent);
+            match link.poll_drain(cx) {
+                Poll::Ready(Err(error)) => return Ok(Err((node, error.to_string()))),
+                // A replay has more than fits the queue at once.
+                Poll::Ready(Ok(())) if self.kept.get(self.unsent).is_some() => {}
+                _ => break,
+            }
+        }
+        let Poll::Ready(frame) = link.poll_next(cx) else { return Ok(Ok(())) };
+        let reason = match frame {
+            Ok(Frame::Fault(Fault::PeerLost { reason, .. } | Fault::Refused(reason) | Fault::BadStep(reason))) => {
+                reason
+            }
+            Ok(frame) => format!("{:?} frame where none was due", frame.kind()),
+            Err(error) => error.to_string(),
+        };
+        Ok(Err((node, reason)))
     }
 
     fn on_control(&mut self, frame: Frame) -> Result<(), End> {
         match frame {
             Frame::Probe { number } => {
-                let Progress { received, finished, .. } = self.progress;
-                let state = State { probe: number, received, finished, received_bytes: self.source_bytes() };
+                let state = State {
+                    probe: number,
+                    received: self.intake.received(),
+                    finished: self.intake.finished().0,
+                    received_bytes: self.source_bytes(),
+                    busy: self.intake.busy(),
+                };
                 self.tell(Frame::State(state))
             }
             Frame::Close => Err(End::Close),
-            Frame::Step(step) if matches!(self.source, StepSource::Coordinator) => self.accept(step).map_err(bad_step),
+            Frame::Step(step) if matches!(self.source, StepSource::Coordinator) => {
+                self.intake.accept(step).map_err(bad_step)
+            }
+            Frame::Reroute(reroute) => {
+                let source = reroute.source.is_some() && matches!(self.source, StepSource::Coordinator);
+                let next = reroute.next.is_some() && matches!(self.sink, Sink::Coordinator);
+                if source || next || self.reroutes.len() >= MAX_REROUTES {
+                    return Err(bad_step("Reroute frame for an end of the route, or too many".to_owned()));
+                }
+                self.reroutes.push_back(reroute);
+                Ok(())
+            }
             frame => Err(bad_step(format!("{:?} frame on a control stream", frame.kind()))),
         }
-    }
-
-    /// Checks a step against the session; says both values where one is wrong.
-    fn accept(&mut self, step: Step) -> Result<(), String> {
-        let Contract { embeds, forwards, dtype, context_tokens, hidden } = &mut self.contract;
-        let Progress { received, received_tokens, .. } = &mut self.progress;
-        if self.pending.len() >= MAX_STEPS_IN_FLIGHT {
-            return Err(format!("step {} comes while {MAX_STEPS_IN_FLIGHT} are on their way", step.seq));
-        }
-        if step.seq != *received {
-            return Err(format!("step {} where step {received} was due", step.seq));
-        }
-        if step.position != *received_tokens {
-            return Err(format!("step at position {} where position {received_tokens} was due", step.position));
-        }
-        match &step.input {
-            Input::Tokens(_) if !*embeds => return Err("token ids where hidden states were due".to_owned()),
-            Input::Activation(_) if *embeds => return Err("hidden states where token ids were due".to_owned()),
-            Input::Activation(activation) if activation.dtype() != *dtype => {
-                return Err(format!("activation of {:?} in a session of {dtype:?}", activation.dtype()));
-            }
-            Input::Activation(activation) => {
-                let want = *hidden.get_or_insert(activation.hidden());
-                if activation.hidden() != want {
-                    return Err(format!("activation of width {} after one of {want}", activation.hidden()));
-                }
-            }
-            Input::Tokens(_) => {}
-        }
-        let tokens = step.input.tokens();
-        let end = u32::try_from(tokens).ok().and_then(|tokens| received_tokens.checked_add(tokens));
-        let Some(end) = end.filter(|end| end <= context_tokens) else {
-            return Err(format!("{tokens} tokens at position {received_tokens} pass the session's {context_tokens}"));
-        };
-        (*received, *received_tokens) = (*received + 1, end);
-        self.pending.push_back(Pending { position: step.position, tokens, output: step.output });
-        let output = if *forwards { Rows::All } else { step.output };
-        self.arrived.push_back(Step { output, ..step });
-        Ok(())
     }
 
     fn source_bytes(&self) -> u64 {
         match &self.source {
             StepSource::Coordinator => self.control.received_bytes(),
-            StepSource::Waiting(..) => 0,
+            StepSource::Waiting(..) | StepSource::Lost(_) => 0,
             StepSource::Peer(_, link) => link.received_bytes(),
         }
     }
-}
-
-fn lost(node: NodeId, error: &LinkError) -> End {
-    End::Fault(Fault::PeerLost { node, reason: error.to_string() })
 }
 
 fn bad_step(reason: String) -> End {
     End::Fault(Fault::BadStep(reason))
 }
 
+impl From<WrongResult> for End {
+    fn from(WrongResult(reason): WrongResult) -> Self {
+        Self::Fault(Fault::Device(reason))
+    }
+}
+
 impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Links")
-            .field("progress", &self.progress)
-            .field("pending", &self.pending)
-            .finish_non_exhaustive()
+        f.debug_struct("Links").field("intake", &self.intake).field("unsent", &self.unsent).finish_non_exhaustive()
     }
 }

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! One task owns each session: its streams, its place at the local hop and its end. It ends when the coordinator
-//! closes its stream or says so, when a neighbour is lost, or when the server stops; whatever the way, the room at the
-//! hop is free again. What a stranger can hold is bounded by [`ServeConfig`], each bound per node and in all.
+//! closes its stream or says so, or when the server stops; whatever the way, the room at the hop is free again. When a
+//! neighbour is lost it waits for the coordinator to name another, and sends that one what was [`kept`] for it. What a stranger can hold is bounded by [`ServeConfig`], each bound per node and in all.
 
 mod admission;
 mod config;
+mod intake;
+mod kept;
 mod links;
 mod rendezvous;
 mod server;

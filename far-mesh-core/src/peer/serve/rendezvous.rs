@@ -1,7 +1,8 @@
 //! Brings the data stream of an upstream hop to the session that waits for it, whichever comes first.
 //!
-//! The coordinator opens all hops at once, so an upstream hop may attach before this node has read its own `Open`.
-//! Such a stream is parked until the session appears, for a bounded time and within its node's greeting places.
+//! The coordinator opens all hops at once, so an upstream hop may attach before this node has read its own `Open`, and a new
+//! one before this node has heard of it. Such a stream is parked until the session asks for it, for a bounded time and
+//! within its node's greeting places.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     id::{NodeId, SessionId},
@@ -32,8 +34,11 @@ struct State {
 
 #[derive(Debug)]
 struct Awaited {
+    coordinator: NodeId,
     upstream: Option<NodeId>,
     deliver: Option<Deliver>,
+    /// Fires when the coordinator opens the session anew.
+    displaced: CancellationToken,
 }
 
 /// A session's entry; gone when dropped.
@@ -41,6 +46,7 @@ struct Awaited {
 pub(super) struct Registration {
     rendezvous: Arc<Rendezvous>,
     session: SessionId,
+    displaced: CancellationToken,
 }
 
 /// What becomes of a stream that wants to attach.
@@ -48,10 +54,8 @@ pub(super) struct Registration {
 pub(super) enum Offer {
     /// The session waits for it: deliver it here.
     Taken(Deliver),
-    /// No such session yet: keep the stream until one asks for it.
+    /// No session waits for it yet: keep the stream until one does.
     Parked(Parked),
-    /// The session takes its steps from elsewhere.
-    Wrong(&'static str),
 }
 
 /// A parked stream's entry; gone when dropped.
@@ -64,58 +68,88 @@ pub(super) struct Parked {
 }
 
 impl Rendezvous {
-    /// Enters a session whose steps come from `upstream` (`None`: from its coordinator). The receiver yields the stream.
-    /// `None` when a session of that name is open here.
+    /// Enters a session of `coordinator` whose steps come from `upstream` (`None`: from its coordinator). The receiver yields
+    /// the stream. `None` when a session of that name of another coordinator is open here; its own, of which it has lost
+    /// hold, ends.
     pub(super) fn register(
         self: &Arc<Self>,
         session: SessionId,
+        coordinator: NodeId,
         upstream: Option<NodeId>,
     ) -> Option<(Registration, oneshot::Receiver<Link>)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { sessions, parked } = &mut *state;
-        let Entry::Vacant(entry) = sessions.entry(session) else { return None };
-        let (deliver, delivered) = oneshot::channel();
-        let claim = upstream.and_then(|node| parked.remove(&(session, node)));
-        let deliver = match claim {
-            // The stream is gone again if nobody receives the claim; the session then sees its receiver end.
-            Some(claim) => {
-                let _ = claim.send(deliver);
-                None
+        if let Some(before) = state.sessions.get(&session) {
+            if before.coordinator != coordinator {
+                return None;
             }
-            None => upstream.is_some().then_some(deliver),
-        };
-        entry.insert(Awaited { upstream, deliver });
-        Some((Registration { rendezvous: Arc::clone(self), session }, delivered))
+            before.displaced.cancel();
+        }
+        let displaced = CancellationToken::new();
+        let awaited = Awaited { coordinator, upstream, deliver: None, displaced: displaced.clone() };
+        state.sessions.insert(session, awaited);
+        let registration = Registration { rendezvous: Arc::clone(self), session, displaced };
+        Some((registration, state.expect(session)))
     }
 
-    /// Finds the session for a stream that `peer` attached.
+    /// Finds the session for a stream that `peer` attached. Where none waits for it, one may soon: the coordinator's word
+    /// can come after it.
     pub(super) fn offer(self: &Arc<Self>, session: SessionId, peer: NodeId) -> Offer {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.sessions.get_mut(&session) {
-            Some(awaited) if awaited.upstream != Some(peer) => {
-                Offer::Wrong("the session takes its steps from another node")
-            }
-            Some(awaited) => match awaited.deliver.take() {
-                Some(deliver) => Offer::Taken(deliver),
-                None => Offer::Wrong("a stream is attached to the session already"),
-            },
-            None => {
-                let key = (session, peer);
-                let Entry::Vacant(entry) = state.parked.entry(key) else {
-                    return Offer::Wrong("a stream waits for the session already");
-                };
-                let (claim, claimed) = oneshot::channel();
-                entry.insert(claim);
-                Offer::Parked(Parked { rendezvous: Arc::clone(self), key, claimed })
+        let waiting = state.sessions.get_mut(&session).filter(|awaited| awaited.upstream == Some(peer));
+        if let Some(deliver) = waiting.and_then(|awaited| awaited.deliver.take()) {
+            return Offer::Taken(deliver);
+        }
+        let (claim, claimed) = oneshot::channel();
+        let key = (session, peer);
+        // Of two the later counts; the earlier sees its claim end.
+        state.parked.insert(key, claim);
+        Offer::Parked(Parked { rendezvous: Arc::clone(self), key, claimed })
+    }
+}
+
+impl State {
+    /// Where the stream of the session's upstream comes from now on; one that waits already is claimed.
+    fn expect(&mut self, session: SessionId) -> oneshot::Receiver<Link> {
+        let (deliver, delivered) = oneshot::channel();
+        if let Some(awaited) = self.sessions.get_mut(&session)
+            && let Some(node) = awaited.upstream
+        {
+            match self.parked.remove(&(session, node)) {
+                // The stream is gone again if nobody receives the claim; the session then sees its receiver end.
+                Some(claim) => {
+                    awaited.deliver = None;
+                    let _ = claim.send(deliver);
+                }
+                None => awaited.deliver = Some(deliver),
             }
         }
+        delivered
+    }
+}
+
+impl Registration {
+    /// The session takes its steps from another node from now on. The receiver yields its stream.
+    pub(super) fn expect(&self, upstream: NodeId) -> oneshot::Receiver<Link> {
+        let mut state = self.rendezvous.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(awaited) = state.sessions.get_mut(&self.session).filter(|_| !self.displaced.is_cancelled()) {
+            awaited.upstream = Some(upstream);
+        }
+        state.expect(self.session)
+    }
+
+    /// Waits until the coordinator opens the session anew.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.rendezvous.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.sessions.remove(&self.session);
+        // Where it was displaced, the entry is another's.
+        if !self.displaced.is_cancelled() {
+            state.sessions.remove(&self.session);
+        }
     }
 }
 

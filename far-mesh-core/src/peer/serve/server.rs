@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ServeConfig,
     admission::{Admission, Place, Slot},
+    kept::Budget,
     rendezvous::{Offer, Rendezvous},
     session,
 };
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) config: ServeConfig,
     pub(super) admission: Arc<Admission>,
     pub(super) rendezvous: Arc<Rendezvous>,
+    pub(super) kept: Arc<Budget>,
     /// Ends every session, politely.
     pub(super) stop: CancellationToken,
     draining: CancellationToken,
@@ -65,6 +67,7 @@ pub fn serve(
         dialer,
         hop,
         admission: Arc::new(Admission::new(&config)),
+        kept: Arc::new(Budget::new(config.kept_bytes, config.kept_bytes_per_session)),
         config,
         rendezvous: Arc::default(),
         stop: CancellationToken::new(),
@@ -170,10 +173,6 @@ async fn attach_to(shared: &Shared, session: SessionId, peer: NodeId, mut link: 
                 Some(Ok(deliver)) => drop(deliver.send(link)),
                 _ => tracing::debug!(%peer, %session, "stream closed: its session was not opened in time"),
             }
-        }
-        Offer::Wrong(reason) => {
-            tracing::debug!(%peer, %session, reason, "stream refused");
-            session::refuse(&mut link, Fault::Refused(reason.to_owned())).await;
         }
     }
 }

@@ -39,6 +39,40 @@ pub struct Open {
     pub source: Source,
     /// Where results go; `None` sends them to the coordinator.
     pub next: Option<Next>,
+    /// Steps whose results the coordinator has: more than 0 where this hop takes the place of a lost one. They come again,
+    /// are run again for the caches they fill, and may be run together where that changes no bit.
+    pub answered: u64,
+}
+
+/// Coordinator to a hop whose neighbour was lost or changes: who stands beside it from now on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reroute {
+    /// Repeated in the answer.
+    pub number: u64,
+    /// The node that attaches from now on; `None` leaves the steps' source as it is.
+    pub source: Option<NodeId>,
+    /// The node to attach to from now on; `None` leaves the results' way as it is.
+    pub next: Option<Next>,
+}
+
+/// A hop's answer to a [`Reroute`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rerouted {
+    /// Of the [`Reroute`].
+    pub number: u64,
+    /// False: the next hop lacks results that this one no longer has, so nothing is attached.
+    pub attached: bool,
+}
+
+/// A hop's word on a neighbour that does not answer, hung up or broke the protocol. Its own session goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Which.
+    pub node: NodeId,
+    /// What was seen.
+    pub reason: String,
+    /// The last [`Reroute`] that this hop had acted on, 0 without one: older news is of no use.
+    pub number: u64,
 }
 
 /// Where a hop's steps come from.
@@ -77,6 +111,8 @@ pub struct State {
     pub finished: u64,
     /// Bytes that arrived on the link the steps come from: grows while a long frame is still arriving.
     pub received_bytes: u64,
+    /// Steps that wait for the device or are on it.
+    pub busy: u64,
 }
 
 /// What a hop says it did for a session.
@@ -124,13 +160,26 @@ impl Fault {
         if let Self::Refused(text) | Self::BadStep(text) | Self::PeerLost { reason: text, .. } | Self::Device(text) =
             &mut self
         {
-            let end = text.floor_char_boundary(MAX_REASON_BYTES);
-            text.truncate(end);
-            if text.contains(char::is_control) {
-                *text = text.replace(char::is_control, " ");
-            }
+            bound(text);
         }
         self
+    }
+}
+
+impl Lost {
+    /// As [`Fault::bounded`].
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        bound(&mut self.reason);
+        self
+    }
+}
+
+fn bound(text: &mut String) {
+    let end = text.floor_char_boundary(MAX_REASON_BYTES);
+    text.truncate(end);
+    if text.contains(char::is_control) {
+        *text = text.replace(char::is_control, " ");
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Attach, FrameError, HEADER_BYTES, Header, Kind, Open, State, Tally,
+    Attach, FrameError, HEADER_BYTES, Header, Kind, Lost, Next, Open, Reroute, Rerouted, State, Tally,
     control::{Fault, MAX_ADDRS},
     header::TOKEN_BYTES,
 };
@@ -33,8 +33,17 @@ pub enum Frame {
     Opened,
     /// Hop to next hop: this stream carries the steps of a session.
     Attach(Attach),
-    /// Next hop to hop: send.
-    Attached,
+    /// Next hop to hop: send the results from this step on.
+    Attached {
+        /// The first step it lacks.
+        next_seq: u64,
+    },
+    /// Coordinator to hop: another neighbour.
+    Reroute(Box<Reroute>),
+    /// Hop to coordinator: answer to that.
+    Rerouted(Rerouted),
+    /// Hop to coordinator: a neighbour is lost; this session waits for another.
+    Lost(Lost),
     /// Coordinator to hop: end the session, say what you did.
     Close,
     /// Hop to coordinator: what it did.
@@ -55,7 +64,10 @@ impl Frame {
             Self::Open(_) => Kind::Open,
             Self::Opened => Kind::Opened,
             Self::Attach(_) => Kind::Attach,
-            Self::Attached => Kind::Attached,
+            Self::Attached { .. } => Kind::Attached,
+            Self::Reroute(_) => Kind::Reroute,
+            Self::Rerouted(_) => Kind::Rerouted,
+            Self::Lost(_) => Kind::Lost,
             Self::Close => Kind::Close,
             Self::Tally(_) => Kind::Tally,
             Self::Fault(_) => Kind::Fault,
@@ -99,12 +111,19 @@ impl Frame {
                 header.seq = number;
                 Bytes::new()
             }
+            Self::Attached { next_seq } => {
+                header.seq = next_seq;
+                Bytes::new()
+            }
             Self::State(body) => to_body(header.kind, &body)?,
+            Self::Reroute(body) => to_body(header.kind, &body)?,
+            Self::Rerouted(body) => to_body(header.kind, &body)?,
+            Self::Lost(body) => to_body(header.kind, &body.bounded())?,
             Self::Open(body) => to_body(header.kind, &body)?,
             Self::Attach(body) => to_body(header.kind, &body)?,
             Self::Tally(body) => to_body(header.kind, &body)?,
             Self::Fault(body) => to_body(header.kind, &body.bounded())?,
-            Self::Opened | Self::Attached | Self::Close => Bytes::new(),
+            Self::Opened | Self::Close => Bytes::new(),
         };
         header.payload_bytes = payload.len();
         let bytes = header.to_bytes();
@@ -139,20 +158,30 @@ impl Frame {
             Kind::State => Self::State(from_body(kind, &payload)?),
             Kind::Open => {
                 let open: Box<Open> = from_body(kind, &payload)?;
-                if let Some(next) = &open.next
-                    && next.addrs.len() > MAX_ADDRS
-                {
-                    return Err(FrameError::Field { field: "number of addresses", got: next.addrs.len() as u64 });
-                }
+                check_addrs(open.next.as_ref())?;
                 Self::Open(open)
             }
             Kind::Opened => Self::Opened,
             Kind::Attach => Self::Attach(from_body(kind, &payload)?),
-            Kind::Attached => Self::Attached,
+            Kind::Attached => Self::Attached { next_seq: seq },
+            Kind::Reroute => {
+                let reroute: Box<Reroute> = from_body(kind, &payload)?;
+                check_addrs(reroute.next.as_ref())?;
+                Self::Reroute(reroute)
+            }
+            Kind::Rerouted => Self::Rerouted(from_body(kind, &payload)?),
+            Kind::Lost => Self::Lost(from_body::<Lost>(kind, &payload)?.bounded()),
             Kind::Close => Self::Close,
             Kind::Tally => Self::Tally(from_body(kind, &payload)?),
             Kind::Fault => Self::Fault(from_body::<Fault>(kind, &payload)?.bounded()),
         })
+    }
+}
+
+fn check_addrs(next: Option<&Next>) -> Result<(), FrameError> {
+    match next.map_or(0, |next| next.addrs.len()) {
+        many if many > MAX_ADDRS => Err(FrameError::Field { field: "number of addresses", got: many as u64 }),
+        _ => Ok(()),
     }
 }
 

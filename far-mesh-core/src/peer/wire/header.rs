@@ -4,7 +4,7 @@
 //! 0       4  length of all that follows, u32
 //! 4       1  version            5  1  kind        6  1  rows      7  1  dtype
 //! 8       8  first 8 bytes of the session
-//! 16      8  seq (steps, outputs) or number (probes), u64
+//! 16      8  seq (steps, outputs; the first that is lacked) or number (probes), u64
 //! 24      4  position, u32     28  4  tokens, u32               32  4  hidden, u32
 //! 36         payload: token ids (u32), an activation, or a control body (postcard)
 //! ```
@@ -50,6 +50,9 @@ pub enum Kind {
     Close = 10,
     Tally = 11,
     Fault = 12,
+    Reroute = 13,
+    Rerouted = 14,
+    Lost = 15,
 }
 
 /// A header that was checked: the payload it announces is allowed and of the right length for its shape.
@@ -139,7 +142,7 @@ pub(crate) fn session_tag(session: SessionId) -> u64 {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Tokens,
         Self::Activation,
         Self::Output,
@@ -152,6 +155,9 @@ impl Kind {
         Self::Close,
         Self::Tally,
         Self::Fault,
+        Self::Reroute,
+        Self::Rerouted,
+        Self::Lost,
     ];
 
     fn from_wire(number: u8) -> Option<Self> {
@@ -212,7 +218,14 @@ impl Header {
                 exactly(tokens * hidden * self.dtype.bytes())
             }
             Kind::Probe | Kind::Opened | Kind::Attached | Kind::Close => exactly(0),
-            Kind::State | Kind::Open | Kind::Attach | Kind::Tally | Kind::Fault => Ok((1, MAX_CONTROL_BYTES)),
+            Kind::State
+            | Kind::Open
+            | Kind::Attach
+            | Kind::Tally
+            | Kind::Fault
+            | Kind::Reroute
+            | Kind::Rerouted
+            | Kind::Lost => Ok((1, MAX_CONTROL_BYTES)),
         }
     }
 
@@ -224,7 +237,7 @@ impl Header {
         let unused = [
             ("rows", !step, self.rows as u64),
             ("position", !step, position.into()),
-            ("seq", !step && !matches!(kind, Kind::Output | Kind::Probe), seq),
+            ("seq", !step && !matches!(kind, Kind::Output | Kind::Probe | Kind::Attached), seq),
             ("tokens", !step && !shaped, tokens as u64),
             ("hidden", !shaped, hidden as u64),
             ("dtype", !shaped, self.dtype as u64),

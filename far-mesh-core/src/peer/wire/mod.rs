@@ -6,6 +6,11 @@
 //!       \______________ control ______________/
 //! ```
 //!
+//! When a hop is lost, the others keep their session. The coordinator opens a new hop in its place and tells the
+//! neighbours with `Reroute`. Whoever is attached to says with `Attached` from which step on it lacks results: a new hop
+//! lacks all, so the hop before it sends all it kept; the hop after it lacks only what was on its way. So a replay is
+//! nothing but the same steps again, known by session and number, and one that comes twice changes nothing.
+//!
 //! Every hop has one *control* stream, opened by the coordinator: `Open`, then probes, then `Close`. The first hop's
 //! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
 //! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each, and nothing else travels with it.
@@ -23,7 +28,7 @@ mod header;
 mod link;
 
 pub(crate) use control::MAX_ADDRS;
-pub use control::{Attach, Fault, Next, Open, Source, State, Tally};
+pub use control::{Attach, Fault, Lost, Next, Open, Reroute, Rerouted, Source, State, Tally};
 pub use dial::{BoxedStream, DialError, Dialer, Duplex};
 pub use frame::Frame;
 pub use header::{FrameError, HEADER_BYTES, Header, Kind};

@@ -200,6 +200,7 @@ impl Together {
             hash: model.hash,
             precision: config.weights(),
             threads: config.threads.get().get(),
+            other_class: config.other_kernel_class.into(),
         };
         let coordinator = Coordinator::start(node.clone(), settings, |_, _| ()).await?;
         Ok(Self { mesh, node, coordinator })

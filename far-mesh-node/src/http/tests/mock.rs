@@ -160,6 +160,7 @@ impl Engine for MockEngine {
                 span: hop.span,
                 tokens: u64::from(tokens) + prompt_tokens as u64 - 1,
                 compute: Duration::from_millis(7),
+                exact: true,
             };
             let finish = |tokens: u32, reason| Finish {
                 session,

@@ -24,10 +24,10 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::mock::MockHop;
 use crate::{
-    hop::{Hop, HopSession, Input, OpenSession, Rows, Step},
+    hop::{Hop, HopError, HopSession, Input, OpenSession, Rows, Step},
     id::{NodeId, Span},
     peer::{
-        RemoteHop, RemoteRoute, ServeConfig, Server, StepTime, serve,
+        Loss, Mender, RemoteHop, RemoteRoute, ServeConfig, Server, StepTime, serve,
         wire::{BoxedStream, DialError, Dialer},
     },
 };
@@ -154,6 +154,7 @@ pub(super) struct Mesh {
     pub(super) fabric: Arc<Fabric>,
     pub(super) coordinator: NodeId,
     pub(super) hops: Vec<RemoteHop>,
+    pub(super) spares: Vec<RemoteHop>,
     pub(super) mocks: Vec<MockHop>,
     pub(super) servers: Vec<Server>,
 }
@@ -165,20 +166,45 @@ impl Mesh {
     }
 
     pub(super) fn with(cuts: &[u32], config: ServeConfig, tweak: impl Fn(usize, &mut MockHop)) -> Self {
-        let fabric = Arc::<Fabric>::default();
-        let mut mesh = Self { coordinator: NodeId::random(), hops: vec![], mocks: vec![], servers: vec![], fabric };
+        Self::with_fabric(Arc::default(), cuts, config, tweak)
+    }
+
+    fn with_fabric(
+        fabric: Arc<Fabric>,
+        cuts: &[u32],
+        config: ServeConfig,
+        tweak: impl Fn(usize, &mut MockHop),
+    ) -> Self {
+        let coordinator = NodeId::random();
+        let mut mesh = Self { coordinator, hops: vec![], spares: vec![], mocks: vec![], servers: vec![], fabric };
         for (at, cut) in cuts.windows(2).enumerate() {
             let mut mock = MockHop::new(cut[0], cut[1]);
             tweak(at, &mut mock);
             let node = NodeId::random();
             let expected = StepTime { base: mock.delay, per_token: Duration::ZERO };
-            mesh.hops.push(RemoteHop { node, addrs: vec![], span: Span::new(cut[0], cut[1]).unwrap(), expected });
+            let (span, kernel_class) = (Span::new(cut[0], cut[1]).unwrap(), "mock".to_owned());
+            mesh.hops.push(RemoteHop { node, addrs: vec![], span, kernel_class, expected });
             let incoming = mesh.fabric.listen(node);
             let port = Arc::new(mesh.fabric.port(node));
             mesh.servers.push(serve(port, incoming, Arc::new(mock.clone()), config.clone()));
             mesh.mocks.push(mock);
         }
         mesh
+    }
+
+    /// Adds a provider for each pair of neighbouring cuts that is in no route but may take a lost one's place.
+    pub(super) fn and_spares(mut self, cuts: &[u32], config: ServeConfig, tweak: impl Fn(usize, &mut MockHop)) -> Self {
+        let Self { hops, mocks, servers, .. } = Self::with_fabric(Arc::clone(&self.fabric), cuts, config, tweak);
+        self.spares.extend(hops);
+        self.mocks.extend(mocks);
+        self.servers.extend(servers);
+        self
+    }
+
+    /// The route, mended by the spares.
+    pub(super) fn mended(&self) -> (RemoteRoute, Arc<Spares>) {
+        let spares = Arc::new(Spares { hops: self.spares.clone(), lost: Mutex::default() });
+        (self.route().mended_by(Arc::clone(&spares) as Arc<dyn Mender>), spares)
     }
 
     pub(super) fn node(&self, at: usize) -> NodeId {
@@ -205,6 +231,36 @@ impl Mesh {
             tokio::time::timeout(Duration::from_secs(60), free).await.expect("sessions end").unwrap();
             assert_eq!(mock.live.load(Ordering::SeqCst), 0);
         }
+    }
+}
+
+/// Providers that may take a lost one's place.
+#[derive(Debug)]
+pub(super) struct Spares {
+    hops: Vec<RemoteHop>,
+    /// What was reported.
+    pub(super) lost: Mutex<Vec<(NodeId, String)>>,
+}
+
+impl Mender for Spares {
+    fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>> {
+        let (mut at, mut hops) = (loss.span.start(), vec![]);
+        while at < loss.span.end() {
+            let free =
+                |hop: &&RemoteHop| !loss.without.contains(&hop.node) && hop.span.start() <= at && at < hop.span.end();
+            let Some(hop) = self.hops.iter().find(free) else {
+                let reason = format!("no spare runs layer {at}");
+                return std::future::ready(Err(HopError::Refused { reason })).boxed();
+            };
+            let end = hop.span.end().min(loss.span.end());
+            hops.push(RemoteHop { span: Span::new(at, end).unwrap(), ..hop.clone() });
+            at = end;
+        }
+        std::future::ready(Ok(hops)).boxed()
+    }
+
+    fn lost(&self, node: NodeId, error: &HopError) {
+        self.lost.lock().unwrap().push((node, error.to_string()));
     }
 }
 

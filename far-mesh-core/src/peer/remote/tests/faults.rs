@@ -81,8 +81,8 @@ async fn a_hop_that_falls_silent_is_named_within_its_deadlines() {
         let (node, _, reason) = lost(session.next().await);
         assert_eq!(node, mesh.node(silent));
         assert!(reason.contains("no sign of life"), "{reason}");
-        // 250 ms for each of three hops, 250 ms for the answer to the probe.
-        assert!((1000..1050).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+        // 250 ms until it is overdue, 250 ms for the answer to the probe.
+        assert!((500..550).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     id::NodeId,
     peer::{
         RemoteHop, RemoteRoute, StepTime,
-        wire::{Fault, Frame, Link, State, Tally},
+        wire::{Fault, Frame, Link, Lost, State, Tally},
     },
 };
 
@@ -61,7 +61,13 @@ async fn meet(script: Script) -> (Result<Box<dyn HopSession>, HopError>, NodeId,
         }
     });
     let hop = MockHop::new(0, 1);
-    let hops = vec![RemoteHop { node, addrs: vec![], span: hop.span, expected: StepTime::default() }];
+    let hops = vec![RemoteHop {
+        node,
+        addrs: vec![],
+        span: hop.span,
+        kernel_class: String::new(),
+        expected: StepTime::default(),
+    }];
     let route = RemoteRoute::new(std::sync::Arc::new(mesh.fabric.port(mesh.coordinator)), hops).unwrap();
     let mut session = route.open(hop.request()).await;
     if let Ok(session) = &mut session {
@@ -95,7 +101,7 @@ async fn outputs_that_do_not_fit_the_step_cost_the_hop_its_place() {
             "finds fault with a step: your token is ugly",
         ),
         (
-            vec![Frame::Fault(Fault::PeerLost { node: NodeId::random(), reason: "not I".into() })],
+            vec![Frame::Lost(Lost { node: NodeId::random(), reason: "not I".into(), number: 0 })],
             "which is not beside it",
         ),
     ];
@@ -150,7 +156,7 @@ async fn an_account_says_no_more_than_was_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hop_that_greets_with_another_frame_is_not_opened() {
-    let (session, lost, liar) = meet(Script { greeting: Frame::Attached, ..Script::default() }).await;
+    let (session, lost, liar) = meet(Script { greeting: Frame::Attached { next_seq: 0 }, ..Script::default() }).await;
     let error = session.err();
     assert!(matches!(&error, Some(HopError::PeerLost { node, .. }) if *node == lost), "{error:?}");
     liar.await.unwrap();

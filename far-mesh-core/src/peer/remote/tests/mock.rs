@@ -33,6 +33,11 @@ pub(super) struct MockHop {
     pub(super) delay: Duration,
     /// Fails at this step.
     pub(super) fails_at: Option<u64>,
+    /// Gives no numbers at this step.
+    pub(super) no_number_at: Option<u64>,
+    pub(super) merges: bool,
+    /// Steps run in all.
+    pub(super) steps: Arc<AtomicUsize>,
     pub(super) room_tokens: u64,
     /// Does not even mix: for measurements.
     pub(super) idle: bool,
@@ -57,6 +62,9 @@ impl MockHop {
             open_delay: Duration::ZERO,
             delay: Duration::ZERO,
             fails_at: None,
+            no_number_at: None,
+            merges: true,
+            steps: Arc::default(),
             room_tokens: u64::MAX,
             idle: false,
             live: Arc::default(),
@@ -83,6 +91,10 @@ impl Hop for MockHop {
         self.span
     }
 
+    fn merges_steps(&self) -> bool {
+        self.merges
+    }
+
     fn open(&self, request: OpenSession) -> BoxFuture<'_, Result<Box<dyn HopSession>, HopError>> {
         async move {
             sleep(self.open_delay).await;
@@ -98,9 +110,10 @@ impl Hop for MockHop {
                 return Err(HopError::Full { needed_tokens, free_tokens: self.room_tokens });
             }
             self.live.fetch_add(1, Ordering::SeqCst);
-            let sums = vec![vec![0; self.hidden]; self.span.len() as usize];
+            let sums = vec![vec![0; self.hidden]; request.span.len() as usize];
             let session = MockSession {
-                hop: self.clone(),
+                // A session may need a part of its layers.
+                hop: Self { span: request.span, ..self.clone() },
                 sums,
                 done: VecDeque::new(),
                 tokens: 0,
@@ -117,7 +130,13 @@ impl MockSession {
         if self.hop.fails_at == Some(step.seq) {
             return Err(HopError::Device { reason: "mock device is on fire".to_owned() });
         }
+        self.hop.steps.fetch_add(1, Ordering::SeqCst);
         let hidden = self.hop.hidden;
+        if self.hop.no_number_at == Some(step.seq) {
+            let output = Activation::from_f32(1, hidden, vec![f32::NAN; hidden]).unwrap();
+            let rows = Activation::concat(&vec![output; step.input.tokens()]).unwrap();
+            return Ok(Done { seq: step.seq, output: Some(rows) });
+        }
         if self.hop.idle {
             let output = Activation::new(step.input.tokens(), hidden, Dtype::F32, self.zeros.clone()).unwrap();
             return Ok(Done { seq: step.seq, output: Some(output) });
@@ -143,7 +162,9 @@ impl MockSession {
             for row in &mut rows {
                 for (value, sum) in row.iter_mut().zip(sum.iter_mut()) {
                     *sum = sum.wrapping_add(*value);
-                    *value = (value.rotate_left(5) ^ (layer + 1)).wrapping_mul(0x9E37_79B1).wrapping_add(*sum);
+                    // Without the exponent's first bit every value is a number.
+                    *value =
+                        (value.rotate_left(5) ^ (layer + 1)).wrapping_mul(0x9E37_79B1).wrapping_add(*sum) & !(1 << 30);
                 }
             }
         }
@@ -181,7 +202,7 @@ impl HopSession for MockSession {
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Account>, HopError>> {
         let (span, tokens) = (self.hop.span, self.tokens);
         let compute = self.hop.delay * u32::try_from(tokens).unwrap();
-        async move { Ok(vec![Account { node: None, span, tokens, compute }]) }.boxed()
+        async move { Ok(vec![Account { node: None, span, tokens, compute, exact: true }]) }.boxed()
     }
 }
 

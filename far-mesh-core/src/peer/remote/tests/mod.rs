@@ -4,6 +4,7 @@ mod chain;
 mod fabric;
 mod faults;
 mod liars;
+mod mending;
 mod mock;
 mod neighbours;
 mod speed;

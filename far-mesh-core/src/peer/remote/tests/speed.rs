@@ -94,6 +94,7 @@ async fn overhead_of_a_step_over_three_hops() {
         node: *node,
         addrs: vec![],
         span: mock.span,
+        kernel_class: String::new(),
         expected: StepTime::default(),
     });
     let route = RemoteRoute::new(dialer(key()), hops.collect()).unwrap();

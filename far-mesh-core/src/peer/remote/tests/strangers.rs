@@ -44,6 +44,7 @@ pub(super) fn open_frame(request: &OpenSession, source: Source) -> Open {
         context_tokens: 16,
         source,
         next: None,
+        answered: 0,
     }
 }
 
@@ -66,6 +67,7 @@ pub(super) async fn fault(link: &mut Link) -> String {
     loop {
         match timeout(MINUTE, link.recv()).await.expect("an answer in time") {
             Ok(Frame::Fault(fault)) => return format!("{fault:?}"),
+            Ok(Frame::Lost(lost)) => return format!("{lost:?}"),
             Ok(_) => {}
             Err(error) => return format!("no fault: {error}"),
         }
@@ -159,7 +161,8 @@ async fn more_steps_than_the_window_are_not_taken() {
 #[tokio::test(start_paused = true)]
 async fn frames_of_another_session_or_out_of_place_end_it() {
     let mesh = Mesh::new(&[0, 1]);
-    for frame in [Frame::Opened, Frame::Attached, Frame::Attach(Attach { session: SessionId([1; 16]) })] {
+    for frame in [Frame::Opened, Frame::Attached { next_seq: 0 }, Frame::Attach(Attach { session: SessionId([1; 16]) })]
+    {
         let (mut link, _) = begin(&mesh, Source::Coordinator).await;
         let kind = format!("{:?}", frame.kind());
         link.send(frame).await.unwrap();

@@ -39,6 +39,7 @@ fn open() -> impl Strategy<Value = Open> {
             context_tokens,
             source,
             next,
+            answered: context_tokens.into(),
         },
     )
 }
@@ -50,8 +51,8 @@ fn frame() -> impl Strategy<Value = Frame> {
         .prop_map(|(seq, position, input, output)| Frame::Step(Step { seq, position, input, output }));
     let output = (any::<u64>(), proptest::option::of(activation()))
         .prop_map(|(seq, output)| Frame::Output(Done { seq, output }));
-    let state = any::<(u64, u64, u64, u64)>().prop_map(|(probe, received, finished, received_bytes)| {
-        Frame::State(State { probe, received, finished, received_bytes })
+    let state = any::<(u64, u64, u64, u64, u64)>().prop_map(|(probe, received, finished, received_bytes, busy)| {
+        Frame::State(State { probe, received, finished, received_bytes, busy })
     });
     let tally = any::<(u64, u64, u64)>()
         .prop_map(|(tokens, steps, compute_us)| Frame::Tally(Tally { tokens, steps, compute_us }));
@@ -71,7 +72,13 @@ fn frame() -> impl Strategy<Value = Frame> {
         tally,
         fault.prop_map(Frame::Fault),
         Just(Frame::Opened),
-        Just(Frame::Attached),
+        any::<u64>().prop_map(|next_seq| Frame::Attached { next_seq }),
+        (open(), any::<u64>()).prop_map(|(open, number)| {
+            let source = open.next.as_ref().map(|next| next.node);
+            Frame::Reroute(Box::new(Reroute { number, source, next: open.next }))
+        }),
+        any::<(u64, bool)>().prop_map(|(number, attached)| Frame::Rerouted(Rerouted { number, attached })),
+        "\\PC{0,300}".prop_map(|reason| Frame::Lost(Lost { node: NodeId::random(), reason, number: 1 })),
         Just(Frame::Close),
     ]
 }

@@ -1,0 +1,105 @@
+//! Who takes the place of a node that a session lost.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    router::{Need, remote_hops},
+    table::Table,
+};
+use crate::{
+    hop::HopError,
+    id::NodeId,
+    limits::MAX_HOPS,
+    peer::{Loss, Mender, RemoteHop},
+    route::{Offer, PlanRequest, Route, plan},
+};
+
+/// How often the mesh is asked again where nobody can take the place: a node that was started anew announces itself within
+/// this time.
+const LOOKS: u32 = 3;
+
+/// How long it is waited between two looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What becomes of a session when only nodes of another kernel class can take a lost one's place: the bits of what follows
+/// may differ from those of the undisturbed run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherClass {
+    /// It goes on, and its account says so.
+    #[default]
+    Resume,
+    /// It ends with an error.
+    Refuse,
+}
+
+/// Finds nodes in the coordinator's table.
+#[derive(Clone, Debug)]
+pub(super) struct Repair {
+    pub(super) table: Arc<Table>,
+    pub(super) model: String,
+    pub(super) layers: u32,
+    pub(super) need: Need,
+    pub(super) seed: u64,
+    pub(super) other_class: OtherClass,
+}
+
+impl Mender for Repair {
+    fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>> {
+        let repair = self.clone();
+        async move { repair.find(&loss).await }.boxed()
+    }
+
+    fn lost(&self, node: NodeId, _: &HopError) {
+        self.table.set_aside(node);
+    }
+}
+
+impl Repair {
+    async fn find(&self, loss: &Loss) -> Result<Vec<RemoteHop>, HopError> {
+        let mut look = 0;
+        loop {
+            let offers = self.table.offers();
+            let error = match self.plan(loss, &offers) {
+                Ok(route) => return Ok(remote_hops(&route, &offers)),
+                Err(error) => error,
+            };
+            look += 1;
+            if look > LOOKS {
+                return Err(error);
+            }
+            if look > 1 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            if let Err(error) = self.table.refresh().await {
+                tracing::debug!(%error, "no fresh look at the mesh");
+            }
+        }
+    }
+
+    /// A route over the lost layers on nodes of the class that ran them; else, where the operator allows it, on others.
+    fn plan(&self, loss: &Loss, offers: &[Offer]) -> Result<Route, HopError> {
+        let same = PlanRequest {
+            model: self.model.clone(),
+            span: loss.span,
+            from: loss.before,
+            to: loss.after,
+            busy: loss.without.clone(),
+            max_hops: MAX_HOPS.saturating_sub(loss.without.len()).max(1),
+            kernel_class: Some(loss.kernel_class.clone()),
+            dtype: loss.dtype,
+            // What was done is sent again as a prompt is.
+            prompt_tokens: loss.done_tokens,
+            max_tokens: (self.need.prompt_tokens + self.need.max_tokens).saturating_sub(loss.done_tokens),
+            context_tokens: loss.context_tokens,
+            seed: self.seed,
+        };
+        match plan(self.layers, offers, &same) {
+            Err(_) if self.other_class == OtherClass::Resume => {
+                Ok(plan(self.layers, offers, &PlanRequest { kernel_class: None, ..same })?)
+            }
+            planned => Ok(planned?),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Who finds nodes for a route that lost some.
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+
+use super::RemoteHop;
+use crate::{
+    activation::Dtype,
+    hop::HopError,
+    id::{NodeId, Span},
+};
+
+/// Finds nodes that take the place of lost ones; knows the mesh, not the session.
+pub trait Mender: Send + Sync + fmt::Debug {
+    /// Hops that together run the lost layers, none of them on a node of `loss.without`.
+    ///
+    /// # Errors
+    /// [`HopError::NoRoute`] when nobody serves them, [`HopError::Refused`] when those who do may not take them.
+    fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>;
+
+    /// A node of the route is lost, for `error`.
+    fn lost(&self, node: NodeId, error: &HopError);
+}
+
+/// Layers of a session that nobody runs any more.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The layers.
+    pub span: Span,
+    /// The node that runs the layers before; `None` for the coordinator.
+    pub before: Option<NodeId>,
+    /// The node that runs the layers after; `None` for the coordinator.
+    pub after: Option<NodeId>,
+    /// Nodes that run other layers of the session, or were just tried.
+    pub without: Vec<NodeId>,
+    /// Kernel class of the node that ran the layers first; another gives other bits.
+    pub kernel_class: String,
+    /// Element type of the session's activations.
+    pub dtype: Dtype,
+    /// Positions to keep room for.
+    pub context_tokens: u32,
+    /// Positions that will be sent again.
+    pub done_tokens: u32,
+}

@@ -1,0 +1,357 @@
+//! What a session does when a hop of it is lost: others take its place, and what they lack is sent again.
+//!
+//! Places that are lost beside each other are mended together, one stretch after the other. Whoever turns out to be lost
+//! meanwhile is lost too, and the stretch that grew is planned anew; so in the end the session stands on nodes that answer,
+//! or nobody serves the layers.
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::{Place, RemoteSession, allowances};
+use crate::{
+    hop::{Account, HopError},
+    id::{NodeId, Span},
+    peer::{
+        remote::{
+            Loss, RemoteHop, RemoteRoute,
+            mend::{Mend, Progress, Silent},
+            open::{Refusal, invitations, open_hop},
+            watch::Watch,
+        },
+        wire::{Frame, Link, Lost, Reroute},
+    },
+};
+
+/// Most repairs without a result between them: each takes some nodes out of question, so they end anyway; the bound is for
+/// a mesh that lies.
+const MAX_REPAIRS: u32 = 12;
+
+/// How often a hop may call a neighbour lost that another node then replaced, before it is replaced itself.
+const MAX_ACCUSATIONS: u32 = 3;
+
+/// More than this moves on a link only where something else than the probe and what it answers is on its way.
+const SIGN_OF_LIFE_BYTES: u64 = 8 * 1024;
+
+/// Tells probes of a repair from those of an overdue step.
+const REPAIR: u64 = 1 << 63;
+
+/// Repairs of one session.
+pub(super) struct Mending {
+    mend: Option<Mend>,
+    /// Repairs so far.
+    number: u64,
+    /// Repairs since the last result.
+    tries: u32,
+    /// When the hops were lost that are being replaced.
+    since: Option<Instant>,
+    /// The new hops run earlier steps again.
+    catching_up: bool,
+    /// Nodes that were lost or declined since the last result.
+    without: Vec<NodeId>,
+    /// The kernel class that ran each layer first.
+    classes: Vec<(Span, String)>,
+    /// What is said when nobody can take the place.
+    loss: Option<HopError>,
+    /// Accounts of hops that were lost.
+    pub(super) left: Vec<Account>,
+}
+
+impl Mending {
+    pub(super) fn new(route: &RemoteRoute) -> Self {
+        Self {
+            mend: None,
+            number: 0,
+            tries: 0,
+            since: None,
+            catching_up: false,
+            without: Vec::new(),
+            classes: route.hops.iter().map(|hop| (hop.span, hop.kernel_class.clone())).collect(),
+            loss: None,
+            left: Vec::new(),
+        }
+    }
+
+    /// A result came.
+    pub(super) fn progress(&mut self) {
+        (self.tries, self.catching_up) = (0, false);
+        self.without.clear();
+    }
+
+    /// A survivor is there.
+    pub(super) fn answered(&mut self, node: NodeId) {
+        if let Some(mend) = &mut self.mend {
+            mend.answered(node);
+        }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.mend.is_some()
+    }
+
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.catching_up
+    }
+
+    /// Whether `hop` gives the bits of those who ran its layers first.
+    fn is_exact(&self, hop: &RemoteHop) -> bool {
+        let meets = |span: &Span| span.start() < hop.span.end() && hop.span.start() < span.end();
+        self.classes.iter().filter(|(span, _)| meets(span)).all(|(_, class)| *class == hop.kernel_class)
+    }
+}
+
+impl RemoteSession {
+    /// The hop at `at` is lost: it is replaced where somebody mends the route, else that is the session's end.
+    pub(super) fn lose(&mut self, at: usize, error: HopError) -> Result<(), HopError> {
+        let Some(mender) = &self.route.mender else { return Err(error) };
+        if self.places[at].link.is_none() {
+            return Ok(());
+        }
+        let node = self.places[at].hop.node;
+        tracing::info!(session = %self.request.session, %node, %error, "a hop is lost");
+        mender.lost(node, &error);
+        self.mending.without.push(node);
+        self.mending.loss = Some(error);
+        self.vacate(at);
+        Ok(())
+    }
+
+    /// The hop at `at` leaves the route. What it ran so far counts.
+    fn vacate(&mut self, at: usize) {
+        let Place { hop, link, exact, .. } = &mut self.places[at];
+        // Its session ends with the stream.
+        *link = None;
+        let (node, span, tokens) = (Some(hop.node), hop.span, self.done_tokens);
+        self.mending.left.push(Account { node, span, tokens, compute: std::time::Duration::ZERO, exact: *exact });
+        self.mending.since.get_or_insert_with(Instant::now);
+        let touches = |mend: &Mend| mend.range.start <= at + 1 && at <= mend.range.end;
+        if self.mending.mend.as_ref().is_some_and(touches) {
+            self.mending.mend = None;
+        }
+    }
+
+    /// A survivor has its new neighbour, or lacks what that would need.
+    pub(super) fn on_rerouted(&mut self, at: usize, number: u64, attached: bool) {
+        let Some(mend) = self.mending.mend.as_mut().filter(|mend| mend.number == number) else { return };
+        if attached {
+            mend.agreed(at);
+        } else {
+            let node = self.places[at].hop.node;
+            tracing::debug!(session = %self.request.session, %node, "a hop no longer has all it sent: it is opened anew");
+            self.vacate(at);
+        }
+    }
+
+    /// A hop calls a neighbour lost. A hop is believed about itself and its neighbours only, and not again and again.
+    pub(super) fn on_accusation(&mut self, at: usize, Lost { node, reason, number }: &Lost) -> Result<(), HopError> {
+        let node = *node;
+        // It had not heard yet who its neighbour is now.
+        if *number < self.places[at].rerouted {
+            return Ok(());
+        }
+        if self.mending.mend.as_ref().is_some_and(|mend| mend.tries(node)) {
+            self.mending.without.push(node);
+            self.mending.mend = None;
+            return Ok(());
+        }
+        let beside = [at.checked_sub(1), Some(at + 1)];
+        let accused = beside.into_iter().flatten().find(|&at| self.places.get(at).is_some_and(|p| p.hop.node == node));
+        let accuser = &mut self.places[at];
+        match accused {
+            Some(_) if self.route.mender.is_some() && accuser.accusations >= MAX_ACCUSATIONS => {
+                let reason = format!("it blames one neighbour after the other, now node {node}: {reason}");
+                let error = accuser.hop.lost(reason);
+                self.lose(at, error)
+            }
+            Some(accused) => {
+                accuser.accusations += 1;
+                let RemoteHop { node: by, span, .. } = accuser.hop;
+                let error = self.places[accused].hop.lost(format!("{reason} (seen by node {by} with layers {span})"));
+                self.lose(accused, error)
+            }
+            None => {
+                let error = accuser.hop.lost(format!("it blames node {node}, which is not beside it: {reason}"));
+                self.lose(at, error)
+            }
+        }
+    }
+
+    /// Begins repairs, and brings the one under way further. True when streams are new or gone.
+    pub(super) fn poll_mend(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
+        if self.mending.mend.is_none() {
+            let Some(start) = self.places.iter().position(|place| place.link.is_none()) else { return Ok(false) };
+            self.begin(start)?;
+            // Its probes are to be sent.
+            return Ok(true);
+        }
+        let Some(Poll::Ready(progress)) = self.mending.mend.as_mut().map(|mend| mend.poll(cx)) else {
+            return Ok(false);
+        };
+        match progress {
+            Progress::Found(hops) => self.open_new(hops)?,
+            Progress::Mended(hops) => self.mended(hops),
+            Progress::Hopeless(why) => return Err(self.hopeless(&why)),
+            Progress::Refused(node, refusal) => self.refused(node, refusal)?,
+            Progress::Silent(silent) => self.silent(silent)?,
+        }
+        Ok(true)
+    }
+
+    /// A survivor did not answer in time: it is lost, unless bytes still move on its link.
+    fn silent(&mut self, silent: Silent) -> Result<(), HopError> {
+        self.mending.answered(silent.node);
+        let Some(at) = self.places.iter().position(|place| place.hop.node == silent.node) else { return Ok(()) };
+        let patience = self.route.patience(silent.node);
+        let moved = self.places[at].link.as_ref().map_or(0, Link::moved_bytes);
+        if moved > silent.moved + SIGN_OF_LIFE_BYTES {
+            if let Some(mend) = &mut self.mending.mend {
+                mend.wait_for(Silent { until: Instant::now() + patience, moved, ..silent });
+            }
+            return Ok(());
+        }
+        let reason = format!("it gave no sign of life for {patience:?}");
+        self.lose(at, self.places[at].hop.lost(reason))
+    }
+
+    /// Asks who can take the lost places from `start` on, and the others whether they are there.
+    fn begin(&mut self, start: usize) -> Result<(), HopError> {
+        let Some(mender) = self.route.mender.clone() else { return Err(HopError::Closed) };
+        let lost = self.places[start..].iter().take_while(|place| place.link.is_none()).count();
+        let range = start..start + lost;
+        self.mending.tries += 1;
+        self.mending.number += 1;
+        if self.mending.tries > MAX_REPAIRS {
+            let reason = format!("{MAX_REPAIRS} repairs brought the session no further");
+            return Err(self.hopeless(&HopError::Refused { reason }));
+        }
+        let (first, last) = (&self.places[range.start].hop, &self.places[range.end - 1].hop);
+        let span = Span::new(first.span.start(), last.span.end()).map_err(|_| HopError::Closed)?;
+        let node = |place: Option<&Place>| place.map(|place| place.hop.node);
+        let present = self.places.iter().filter(|place| place.link.is_some()).map(|place| place.hop.node);
+        let class = self.mending.classes.iter().find(|(of, _)| of.covers(span) || of.start() == span.start());
+        let loss = Loss {
+            span,
+            before: range.start.checked_sub(1).and_then(|at| node(self.places.get(at))),
+            after: node(self.places.get(range.end)),
+            without: present.chain(self.mending.without.iter().copied()).collect(),
+            kernel_class: class.map_or_else(|| first.kernel_class.clone(), |(_, class)| class.clone()),
+            dtype: self.request.dtype,
+            context_tokens: self.request.context_tokens,
+            done_tokens: self.history.positions() as u32,
+        };
+        let sides = (loss.before.is_some(), loss.after.is_some());
+        let (number, now) = (self.mending.number, Instant::now());
+        let silent = |place: &Place| {
+            let (node, moved) = (place.hop.node, place.link.as_ref()?.moved_bytes());
+            Some(Silent { node, until: now + self.route.patience(node), moved })
+        };
+        let silent = self.places.iter().filter_map(silent).collect();
+        self.mending.mend = Some(Mend::new(range, number, now, mender.replace(loss), sides, silent));
+        self.probe(REPAIR | number)
+    }
+
+    /// Opens the hops that were found and names them to the survivors beside them.
+    fn open_new(&mut self, hops: Vec<RemoteHop>) -> Result<(), HopError> {
+        let Some(mend) = &self.mending.mend else { return Ok(()) };
+        let (range, number) = (mend.range.clone(), mend.number);
+        let span = (self.places[range.start].hop.span.start(), self.places[range.end - 1].hop.span.end());
+        let covered = RemoteRoute::new(self.route.dialer.clone(), hops.clone());
+        let covered = covered.map(|route| crate::hop::Hop::span(&route));
+        if !covered.is_ok_and(|got| (got.start(), got.end()) == span) {
+            let reason = "the hops that were found do not cover the lost layers".to_owned();
+            return Err(self.hopeless(&HopError::Refused { reason }));
+        }
+        let (Some(first), Some(last)) = (hops.first(), hops.last()) else { return Ok(()) };
+        let before = range.start.checked_sub(1);
+        let told = [
+            before.map(|at| (at, Reroute { number, source: None, next: Some(first.as_next()) })),
+            Some((range.end, Reroute { number, source: Some(last.node), next: None })),
+        ];
+        let node = before.map(|at| self.places[at].hop.node);
+        let after = self.places.get(range.end).map(|place| &place.hop);
+        let invitations = invitations(&hops, &self.request, self.answered, node, after);
+        let dialer = &self.route.dialer;
+        let opening = hops.iter().zip(invitations).enumerate();
+        let opening: Vec<_> =
+            opening.map(|(at, (hop, open))| open_hop(dialer.clone(), at, hop.clone(), open)).collect();
+        let round_trip = hops.iter().map(|hop| self.route.round_trip(hop.node)).max().unwrap_or_default();
+        if let Some(mend) = &mut self.mending.mend {
+            mend.open(hops, opening, round_trip, self.mending.tries - 1);
+        }
+        for (at, reroute) in told.into_iter().flatten() {
+            let Some(Place { hop, link: Some(link), rerouted, .. }) = self.places.get_mut(at) else { continue };
+            *rerouted = number;
+            if let Err(error) = link.queue(Frame::Reroute(Box::new(reroute))) {
+                let error = hop.lost(error.to_string());
+                self.lose(at, error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A hop that was found does not take the place: the next repair goes without it.
+    fn refused(&mut self, node: NodeId, refusal: Refusal) -> Result<(), HopError> {
+        tracing::info!(session = %self.request.session, %node, ?refusal, "a hop does not take the place of a lost one");
+        self.mending.mend = None;
+        self.mending.without.push(node);
+        match refusal {
+            Refusal::Own(error @ HopError::PeerLost { .. }) => {
+                if let Some(mender) = &self.route.mender {
+                    mender.lost(node, &error);
+                }
+            }
+            Refusal::Own(_) => {}
+            Refusal::Neighbour { node: beside, reason } => {
+                let survivor = self.places.iter().position(|p| p.hop.node == beside && p.link.is_some());
+                match survivor {
+                    // One word against another: the second that cannot reach it settles it.
+                    Some(at) if self.places[at].accusations > 0 => {
+                        let error = self.places[at].hop.lost(format!("{reason} (seen by node {node})"));
+                        self.lose(at, error)?;
+                    }
+                    Some(at) => self.places[at].accusations += 1,
+                    None => self.mending.without.push(beside),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The new hops are in the route.
+    fn mended(&mut self, hops: Vec<(RemoteHop, Link)>) {
+        let Some(mend) = self.mending.mend.take() else { return };
+        let new: Vec<Place> = hops
+            .into_iter()
+            .map(|(hop, link)| {
+                let exact = self.mending.is_exact(&hop);
+                Place::new(hop, link, exact)
+            })
+            .collect();
+        let nodes: Vec<NodeId> = new.iter().map(|place| place.hop.node).collect();
+        let exact = new.iter().all(|place| place.exact);
+        if mend.range.start == 0 {
+            self.unsent = 0;
+        }
+        self.places.splice(mend.range, new);
+        self.bound_results();
+        self.watch = Watch::new(allowances(&self.route, &self.places), Instant::now());
+        self.alarm.as_mut().reset(Instant::now());
+        self.mending.catching_up = true;
+        let whole = self.places.iter().all(|place| place.link.is_some());
+        let since = if whole { self.mending.since.take() } else { self.mending.since };
+        let took = since.map(|since| since.elapsed());
+        let session = self.request.session;
+        tracing::info!(%session, ?nodes, exact, ?took, replayed = self.history.positions(), "the route is mended");
+    }
+
+    /// The session's end: what was lost, and why nobody takes its place.
+    fn hopeless(&mut self, why: &HopError) -> HopError {
+        match self.mending.loss.take() {
+            Some(HopError::PeerLost { node, span, reason }) => {
+                HopError::PeerLost { node, span, reason: format!("{reason}; nobody takes its place: {why}") }
+            }
+            Some(loss) => loss,
+            None => why.clone(),
+        }
+    }
+}
