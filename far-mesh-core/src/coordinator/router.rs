@@ -31,6 +31,8 @@ const STEP_OVERHEAD: Duration = Duration::from_millis(20);
 /// What a route is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
+    /// Values in a row of activations.
+    pub(super) hidden: u32,
     pub(super) prompt_tokens: u32,
     pub(super) max_tokens: u32,
 }
@@ -107,6 +109,8 @@ impl Router {
             max_hops: MAX_HOPS,
             kernel_class: None,
             dtype: request.dtype,
+            hidden: self.need.hidden,
+            region: None,
             prompt_tokens: self.need.prompt_tokens,
             max_tokens: self.need.max_tokens,
             context_tokens: request.context_tokens,

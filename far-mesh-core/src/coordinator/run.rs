@@ -156,7 +156,7 @@ impl Coordinator {
     pub async fn generate(&self, request: Request) -> Result<Generation, GenerateError> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let taken = Arc::new(OnceLock::new());
-        let router = self.router(Need { prompt_tokens, max_tokens: request.max_tokens }, &taken);
+        let router = self.router(prompt_tokens, request.max_tokens, &taken);
         let mut rest = self.generator.generate(Arc::new(router), request)?;
         let live = Live::one_more(&self.live);
         let first = match rest.next().await {
@@ -170,7 +170,7 @@ impl Coordinator {
     /// A hop over all layers that plans its route when it is opened: what [`Coordinator::generate`] drives, for programs
     /// that drive it themselves.
     pub fn route(&self, prompt_tokens: u32, max_tokens: u32) -> Arc<dyn Hop> {
-        Arc::new(self.router(Need { prompt_tokens, max_tokens }, &Arc::default()))
+        Arc::new(self.router(prompt_tokens, max_tokens, &Arc::default()))
     }
 
     /// The head that turns the route's results into logits.
@@ -178,7 +178,9 @@ impl Coordinator {
         self.head.head()
     }
 
-    fn router(&self, need: Need, taken: &Arc<OnceLock<Vec<RemoteHop>>>) -> Router {
+    fn router(&self, prompt_tokens: u32, max_tokens: u32, taken: &Arc<OnceLock<Vec<RemoteHop>>>) -> Router {
+        let hidden = u32::try_from(self.head.info().hidden).unwrap_or(u32::MAX);
+        let need = Need { hidden, prompt_tokens, max_tokens };
         Router {
             node: self.node.clone(),
             table: Arc::clone(&self.table),

@@ -4,6 +4,7 @@
 //! Shard (loaded) -> trial (how fast is it here?) -> serve (shard protocol) -> announce (advert) ... withdraw
 //! ```
 
+mod neighbours;
 mod run;
 mod terms;
 mod trial;

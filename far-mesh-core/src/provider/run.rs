@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use tokio::sync::watch;
 
-use super::{Terms, trial};
+use super::{Terms, neighbours::keep_measured, trial};
 use crate::{
     hop::{Hop, HopError},
     id::{NodeId, Span},
     peer::{
-        AlreadyAccepted, AnnounceError, Node, SHARD_PROTOCOL, ServeConfig, Server, ShardOffer, serve,
+        AlreadyAccepted, AnnounceError, Node, SHARD_PROTOCOL, ServeConfig, Server, ShardOffer,
+        advert::{Link, MAX_QUEUE_NS},
+        serve,
         wire::{BUILD, BoxedStream, PROTOCOL_VERSION},
     },
     shard::{Info, Shard},
@@ -21,6 +24,9 @@ const ROOM_CHECK: Duration = Duration::from_secs(2);
 
 /// A change of room by this share of the arena is announced: a put in the DHT costs a few dozen requests.
 const ROOM_SHARE: usize = 8;
+
+/// A queue that changed by less is the same: it is about what a layer of a large model takes.
+const QUEUE_CHANGE_NS: u32 = 2_000_000;
 
 /// The part of the arena, one in so many, that no coordinator gets alone.
 const KEPT_FOR_OTHERS: usize = 8;
@@ -77,6 +83,9 @@ impl Provider {
             addrs: Vec::new(),
             layer_time_ns: speed.layer_time_ns,
             prefill_layer_time_ns: speed.prefill_layer_time_ns,
+            queue_ns: 0,
+            bandwidth_kib_s: terms.bandwidth_kib_s,
+            links: Vec::new(),
             free_tokens: shard.free_tokens() as u64,
             price_nano_far: terms.price_nano_far,
             wallet: terms.wallet,
@@ -90,7 +99,9 @@ impl Provider {
         let server = serve(Arc::new(node.clone()), incoming, hop, limits);
         node.announce(offer.clone()).await?;
         let tasks = Tasks::new();
-        tasks.spawn(keep_announced(node.clone(), Arc::clone(&shard), offer));
+        let (links, measured) = watch::channel(Vec::new());
+        tasks.spawn(keep_measured(node.clone(), info.hash, span, links));
+        tasks.spawn(keep_announced(node.clone(), Arc::clone(&shard), offer, measured));
         Ok(Self { node, shard, server, span, tasks })
     }
 
@@ -129,18 +140,35 @@ fn room_of_one(info: &Info) -> u64 {
     (info.arena_tokens - info.arena_tokens / KEPT_FOR_OTHERS) as u64
 }
 
-/// Announces anew when the room has changed much.
-async fn keep_announced(node: Node, shard: Arc<Shard>, mut offer: ShardOffer) {
+/// Whether the queue has doubled or halved, by a time that a route would notice.
+fn queue_changed(before_ns: u32, now_ns: u32) -> bool {
+    let (least, most) = (before_ns.min(now_ns), before_ns.max(now_ns));
+    most - least >= QUEUE_CHANGE_NS && most / 2 >= least
+}
+
+/// Announces anew when the room, the queue or the ways to the neighbours have changed much.
+async fn keep_announced(
+    node: Node,
+    shard: Arc<Shard>,
+    mut offer: ShardOffer,
+    mut measured: watch::Receiver<Vec<Link>>,
+) {
     let much = (shard.info().arena_tokens / ROOM_SHARE).max(1) as u64;
+    let mut wait = Duration::ZERO;
     let mut ticks = tokio::time::interval(ROOM_CHECK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let free = shard.free_tokens() as u64;
-        if free.abs_diff(offer.free_tokens) < much {
+        // Half of it is what came before: one burst says little.
+        wait = (wait + shard.take_wait()) / 2;
+        let queue_ns = u32::try_from(wait.as_nanos()).unwrap_or(u32::MAX).min(MAX_QUEUE_NS);
+        let links = measured.has_changed().unwrap_or(false);
+        if free.abs_diff(offer.free_tokens) < much && !queue_changed(offer.queue_ns, queue_ns) && !links {
             continue;
         }
-        offer.free_tokens = free;
+        (offer.free_tokens, offer.queue_ns) = (free, queue_ns);
+        offer.links.clone_from(&measured.borrow_and_update());
         if let Err(error) = node.announce(offer.clone()).await {
             tracing::warn!(%error, "the shard's room is not announced");
         }

@@ -15,6 +15,8 @@ pub struct Terms {
     pub price_nano_far: u64,
     /// Where the machine stands; may be empty.
     pub region: String,
+    /// KiB a second that its line carries; 0 says nothing.
+    pub bandwidth_kib_s: u32,
     /// Sessions served at once; `None` leaves it to [`ServeConfig`]'s default.
     pub max_sessions: Option<usize>,
     /// Name of the device.

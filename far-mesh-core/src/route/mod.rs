@@ -1,20 +1,28 @@
 //! Which hops a request takes: pure, no I/O, no clock of its own.
 //!
 //! ```text
-//! adverts -> Offer (what a node offers and how far it is) -> Coverage (which layers somebody serves)
-//!                                                         -> plan (cost, path) -> Route -> peer::RemoteRoute
+//! adverts -> Offer (what a node offers, how far it is, what became of it) -> claims (who stands where he cannot)
+//!   -> Coverage (which layers somebody serves) -> plan -> Route -> peer::RemoteRoute
+//!        topology (cost + link: offers as a graph) -> repeat (no node twice) -> path (the shortest way through the layers)
 //! ```
 //!
-//! Invariant: the hops of a [`Route`] follow each other without gap or overlap from layer 0 to the model's last.
+//! Invariant: the hops of a [`Route`] follow each other without gap or overlap from the first layer asked for to the last.
 
+mod claims;
 mod cost;
 mod coverage;
+mod link;
 mod offer;
 mod path;
 mod plan;
+mod region;
+mod repeat;
+mod topology;
 
 pub use self::{
+    claims::refuted,
     coverage::Coverage,
     offer::Offer,
     plan::{PlanError, PlanRequest, Route, RouteHop, plan, plan_in_any_dtype},
+    region::{RegionWish, least_rtt, lies_in},
 };

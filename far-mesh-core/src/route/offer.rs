@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use super::{cost::AS_ADVERTISED, region::lies_in};
 use crate::{
     activation::Dtype,
     id::{NodeId, Span},
-    peer::Advert,
+    peer::{Advert, advert::Link},
 };
 
 /// A shard that could be a hop.
@@ -29,6 +30,18 @@ pub struct Offer {
     pub prefill_layer_time_ns: u32,
     /// Round-trip time to it, where it was measured.
     pub rtt: Option<Duration>,
+    /// Where it stands, as it says; may be empty.
+    pub region: String,
+    /// It does not stand there: see [`refuted`](super::refuted).
+    pub region_refuted: bool,
+    /// What it measured to other nodes, in its words.
+    pub links: Vec<Link>,
+    /// Nanoseconds a step waits there before it runs.
+    pub queue_ns: u32,
+    /// KiB a second it sends and receives; 0 where it does not say.
+    pub bandwidth_kib_s: u32,
+    /// What its steps take in percent of what it offers, by what was seen of it: 100 or more.
+    pub slowdown_percent: u32,
     /// Positions it has room for.
     pub free_tokens: u64,
     /// Price of all its layers for one token, in nano-FAR.
@@ -48,8 +61,19 @@ impl Offer {
             layer_time_ns: shard.layer_time_ns,
             prefill_layer_time_ns: shard.prefill_layer_time_ns,
             rtt,
+            region: shard.region.clone(),
+            region_refuted: false,
+            links: shard.links.clone(),
+            queue_ns: shard.queue_ns,
+            bandwidth_kib_s: shard.bandwidth_kib_s,
+            slowdown_percent: AS_ADVERTISED,
             free_tokens: shard.free_tokens,
             price_nano_far: shard.price_nano_far,
         }
+    }
+
+    /// Whether it may be taken to stand in `region`.
+    pub fn is_in(&self, region: &str) -> bool {
+        !self.region_refuted && lies_in(&self.region, region)
     }
 }

@@ -1,13 +1,16 @@
 //! From offers to a route.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use libp2p::Multiaddr;
 
 use super::{
     Coverage, Offer,
-    cost::{self, Cost},
-    path::{self, Edge, Path},
+    cost::Cost,
+    path::{Leg, Path},
+    region::RegionWish,
+    repeat::{NoPath, cheapest},
+    topology::{graph, outside},
 };
 use crate::{
     activation::Dtype,
@@ -34,6 +37,10 @@ pub struct PlanRequest {
     pub kernel_class: Option<String>,
     /// Element type of the activations between hops.
     pub dtype: Dtype,
+    /// Values in a row of them.
+    pub hidden: u32,
+    /// Where the hops should stand.
+    pub region: Option<RegionWish>,
     /// Positions of the prompt.
     pub prompt_tokens: u32,
     /// Most tokens to generate.
@@ -113,6 +120,19 @@ pub enum PlanError {
         /// What was asked for.
         class: String,
     },
+    /// Layers that are served, but not where the request requires it.
+    #[error(
+        "{} of {model} are served, but not in region {region}: prefer it instead, or start a provider there",
+        layers(missing)
+    )]
+    Region {
+        /// The model.
+        model: String,
+        /// The layers, neighbours merged.
+        missing: Vec<Span>,
+        /// What was asked for.
+        region: String,
+    },
     /// Layers that are served, but nobody has room: come back, or ask for less context.
     #[error(
         "{} of {model} are served, but no node has room for {needed_tokens} tokens: wait, or ask for a shorter context",
@@ -134,6 +154,12 @@ pub enum PlanError {
         /// Most hops allowed.
         most: usize,
     },
+    /// Only routes that pass a node twice.
+    #[error("{model} is served so that every route found passes a node twice: serve the spans between by more nodes")]
+    Repeats {
+        /// The model.
+        model: String,
+    },
     /// Not a number of layers that a model has.
     #[error("a model of {layers} layers cannot be routed: 1 to {MAX_LAYERS}")]
     Layers {
@@ -152,8 +178,8 @@ pub enum PlanError {
 
 /// The route over the layers asked for, of a model of `layers`, that is expected to take the least time.
 ///
-/// Exact for the cost model of this crate: way and overhead of each hop, and its measured time for each layer, to some
-/// percent. A hop may run a part of what its node offers, and no node is used twice.
+/// Exact for the cost model of this crate: the ways between the hops, the bytes that cross them, and each hop's queue and
+/// measured time for each layer, to some percent. A hop may run a part of what its node offers, and no node is used twice.
 ///
 /// # Errors
 /// [`PlanError`] naming the layers that stand in the way.
@@ -165,15 +191,12 @@ pub fn plan(layers: u32, offers: &[Offer], request: &PlanRequest) -> Result<Rout
         return Err(PlanError::Span { span: request.span, layers });
     }
     let usable = usable(layers, offers, request)?;
-    let edges = edges(&usable, request);
-    let most = request.max_hops.min(MAX_HOPS);
-    let too_many = || PlanError::TooManyHops { model: request.model.clone(), most };
-    let length = request.span.len() as usize;
-    let mut path = path::cheapest(length, &edges).ok_or_else(too_many)?;
-    if path.1.len() > most {
-        path = path::cheapest_within(length, &edges, most).ok_or_else(too_many)?;
+    let (most, model) = (request.max_hops.min(MAX_HOPS), || request.model.clone());
+    match cheapest(&graph(&usable, offers, request), most) {
+        Ok(path) => Ok(route(&path, &usable, request)),
+        Err(NoPath::TooLong) => Err(PlanError::TooManyHops { model: model(), most }),
+        Err(NoPath::Repeats) => Err(PlanError::Repeats { model: model() }),
     }
-    Ok(route(&path, &usable, request.span))
 }
 
 /// The quickest of the routes in each element type that is offered: shards on GPUs and on processors have different ones, and
@@ -223,6 +246,13 @@ fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result
             return Err(PlanError::KernelClass { model: model(), missing: other, class: class.clone() });
         }
     }
+    if let Some(RegionWish::Require(region)) = &request.region {
+        usable.retain(|offer| offer.is_in(region));
+        let elsewhere = missing(&usable);
+        if !elsewhere.is_empty() {
+            return Err(PlanError::Region { model: model(), missing: elsewhere, region: region.clone() });
+        }
+    }
     usable.retain(|offer| offer.free_tokens >= u64::from(request.context_tokens));
     let full = missing(&usable);
     if !full.is_empty() {
@@ -232,26 +262,11 @@ fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result
     Ok(usable)
 }
 
-/// The offers as edges between layers counted from the first asked for.
-fn edges(offers: &[&Offer], request: &PlanRequest) -> Vec<Edge> {
-    let mut nodes = HashMap::new();
+fn route((cost, legs): &Path, offers: &[&Offer], request: &PlanRequest) -> Route {
     let first = request.span.start();
-    let edge = |offer: &&Offer| {
-        let next = nodes.len();
-        Edge {
-            node: *nodes.entry(offer.node).or_insert(next),
-            start: offer.span.start().saturating_sub(first) as usize,
-            end: (offer.span.end().min(request.span.end()) - first) as usize,
-            cost: cost::of(offer, request),
-        }
-    };
-    offers.iter().map(edge).collect()
-}
-
-fn route((cost, legs): &Path, offers: &[&Offer], whole: Span) -> Route {
-    let hop = |leg: &path::Leg| {
+    let hop = |leg: &Leg| {
         let offer = offers.get(leg.edge)?;
-        let span = Span::new(whole.start() + leg.start as u32, whole.start() + leg.end as u32).ok()?;
+        let span = Span::new(first + leg.start as u32, first + leg.end as u32).ok()?;
         let share = u128::from(offer.price_nano_far) * u128::from(span.len());
         Some(RouteHop {
             node: offer.node,
@@ -264,7 +279,10 @@ fn route((cost, legs): &Path, offers: &[&Offer], whole: Span) -> Route {
             price_nano_far: share.div_ceil(u128::from(offer.span.len())) as u64,
         })
     };
-    Route { hops: legs.iter().filter_map(hop).collect(), expected: duration(*cost) }
+    // What was added to prefer a region takes no time.
+    let added = |leg: &Leg| outside(offers.get(leg.edge)?, request).checked_mul((leg.end - leg.start) as Cost);
+    let time = cost.saturating_sub(legs.iter().filter_map(added).sum());
+    Route { hops: legs.iter().filter_map(hop).collect(), expected: duration(time) }
 }
 
 fn duration(ns: Cost) -> Duration {
@@ -273,7 +291,7 @@ fn duration(ns: Cost) -> Duration {
 
 /// A number that looks random and depends on nothing but its arguments (SplitMix64, Steele et al. 2014).
 fn rank(seed: u64, node: &NodeId) -> u64 {
-    node.to_bytes().chunks(8).fold(seed, |state, chunk| {
+    node.as_ref().digest().chunks(8).fold(seed, |state, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
         let mut z = (state ^ u64::from_le_bytes(word)).wrapping_add(0x9e37_79b9_7f4a_7c15);

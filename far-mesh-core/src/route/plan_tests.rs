@@ -8,7 +8,14 @@ use std::{
 use libp2p::identity::Keypair;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    super::{
+        cost::Load,
+        link::{End, Said},
+    },
+    *,
+};
+use crate::peer::advert::{Link, LinkTag};
 
 fn node(seed: u16) -> NodeId {
     let mut bytes = [5; 32];
@@ -26,9 +33,20 @@ fn offer(seed: u16, start: u32, end: u32) -> Offer {
         layer_time_ns: 150_000,
         prefill_layer_time_ns: 40_000,
         rtt: Some(Duration::from_millis(1)),
+        region: String::new(),
+        region_refuted: false,
+        links: Vec::new(),
+        queue_ns: 0,
+        bandwidth_kib_s: 0,
+        slowdown_percent: 100,
         free_tokens: 4096,
         price_nano_far: 100,
     }
+}
+
+/// Says that `from` measured a round trip to `to`.
+fn link(from: &mut Offer, to: u16, rtt_us: u32) {
+    from.links.push(Link { to: LinkTag::of(&node(to)), rtt_us });
 }
 
 fn request(start: u32, end: u32) -> PlanRequest {
@@ -41,6 +59,8 @@ fn request(start: u32, end: u32) -> PlanRequest {
         max_hops: MAX_HOPS,
         kernel_class: None,
         dtype: Dtype::F32,
+        hidden: 576,
+        region: None,
         prompt_tokens: 20,
         max_tokens: 100,
         context_tokens: 120,
@@ -78,6 +98,101 @@ fn fewer_hops_and_nearer_nodes_win() {
     assert_eq!(spans(&plan(20, &offers, &request(0, 20)).unwrap()), [(0, 10), (10, 20)]);
     offers[2].rtt = None;
     assert_eq!(spans(&plan(20, &offers, &request(0, 20)).unwrap()), [(0, 10), (10, 20)]);
+}
+
+#[test]
+fn neighbours_win_over_nodes_that_are_as_near_to_the_coordinator() {
+    let mut offers =
+        (0..20).map(|seed| offer(seed, seed as u32 / 10 * 10, seed as u32 / 10 * 10 + 10)).collect::<Vec<_>>();
+    offers.iter_mut().for_each(|offer| offer.rtt = Some(Duration::from_millis(50)));
+    link(&mut offers[7], 13, 900);
+    link(&mut offers[13], 7, 1_100);
+    for seed in 0..20 {
+        let route = plan(20, &offers, &PlanRequest { seed, ..request(0, 20) }).unwrap();
+        assert_eq!(route.hops.iter().map(|hop| hop.node).collect::<Vec<_>>(), [node(7), node(13)]);
+    }
+    // What both measured to be far apart is avoided, though each is near.
+    offers[7].links[0].rtt_us = 400_000;
+    for seed in 0..20 {
+        let route = plan(20, &offers, &PlanRequest { seed, ..request(0, 20) }).unwrap();
+        assert_ne!(route.hops.iter().map(|hop| hop.node).collect::<Vec<_>>(), [node(7), node(13)]);
+    }
+}
+
+#[test]
+fn nodes_that_claim_to_be_near_everybody_gain_no_more_than_half_a_way() {
+    // 0 is a liar: 60 ms away, it says that the others are beside it. They are 20 ms away.
+    let mut offers = vec![offer(0, 0, 10), offer(1, 0, 10), offer(2, 10, 20)];
+    for (offer, rtt_ms) in offers.iter_mut().zip([60, 20, 20]) {
+        offer.rtt = Some(Duration::from_millis(rtt_ms));
+    }
+    link(&mut offers[0], 2, 1);
+    assert_eq!(plan(20, &offers, &request(0, 20)).unwrap().hops[0].node, node(1));
+    // Nor does it help to have the other end lie too.
+    link(&mut offers[2], 0, 1);
+    assert_eq!(plan(20, &offers, &request(0, 20)).unwrap().hops[0].node, node(1));
+}
+
+#[test]
+fn the_neighbours_of_a_lost_span_count() {
+    let mut offers = vec![offer(0, 0, 10), offer(1, 10, 20), offer(2, 10, 20), offer(3, 20, 30)];
+    offers.iter_mut().for_each(|offer| offer.rtt = Some(Duration::from_millis(50)));
+    let lost = PlanRequest { from: Some(node(0)), to: Some(node(3)), ..request(10, 20) };
+    for (near, other) in [(1u16, 2u16), (2, 1)] {
+        let mut offers = offers.clone();
+        link(&mut offers[0], near, 1_000);
+        link(&mut offers[usize::from(near)], 0, 1_000);
+        link(&mut offers[3], other, 90_000);
+        for seed in 0..10 {
+            let route = plan(30, &offers, &PlanRequest { seed, ..lost.clone() }).unwrap();
+            assert_eq!(route.hops[0].node, node(near));
+        }
+    }
+}
+
+#[test]
+fn queues_narrow_lines_and_slow_nodes_are_avoided() {
+    let worse: [fn(&mut Offer); 4] = [
+        |offer| offer.queue_ns = 50_000_000,
+        |offer| offer.bandwidth_kib_s = 10,
+        |offer| offer.slowdown_percent = 300,
+        |offer| offer.prefill_layer_time_ns = 9_000_000,
+    ];
+    for change in worse {
+        let mut offers = [offer(0, 0, 10), offer(1, 10, 20), offer(2, 10, 20)];
+        change(&mut offers[1]);
+        for seed in 0..10 {
+            let route = plan(20, &offers, &PlanRequest { seed, ..request(0, 20) }).unwrap();
+            assert_eq!(route.hops[1].node, node(2));
+        }
+    }
+}
+
+#[test]
+fn a_region_is_preferred_or_required() {
+    let mut offers = vec![offer(0, 0, 30), offer(1, 0, 10), offer(2, 10, 20), offer(3, 20, 30)];
+    for (offer, region) in offers.iter_mut().zip(["us-east", "eu-west", "eu-central", "us"]) {
+        offer.region = region.into();
+        offer.rtt = Some(Duration::from_millis(if region.starts_with("us") { 10 } else { 90 }));
+    }
+    let wish = |wish| PlanRequest { region: Some(wish), ..request(0, 30) };
+    let preferred = plan(30, &offers, &wish(RegionWish::Prefer("eu".into()))).unwrap();
+    let nodes = preferred.hops.iter().map(|hop| hop.node).collect::<Vec<_>>();
+    assert_eq!(nodes[..2], [node(1), node(2)]);
+    assert_eq!(spans(&preferred)[2], (20, 30));
+    assert!(preferred.expected < Duration::from_secs(60), "{:?}", preferred.expected);
+    let all = plan(30, &offers, &wish(RegionWish::Prefer("us".into()))).unwrap();
+    assert_eq!(spans(&all), [(0, 30)]);
+    assert_eq!(all.expected, plan(30, &offers, &request(0, 30)).unwrap().expected);
+    let error = plan(30, &offers, &wish(RegionWish::Require("eu".into()))).unwrap_err();
+    assert!(error.to_string().starts_with("layers 20..30 of smollm2-135m-instruct are served, but not in region eu"));
+    offers[3].region = "eu".into();
+    let required = plan(30, &offers, &wish(RegionWish::Require("eu".into()))).unwrap();
+    assert_eq!(spans(&required), [(0, 10), (10, 20), (20, 30)]);
+    // A claim that was refuted is none.
+    offers[2].region_refuted = true;
+    let error = plan(30, &offers, &wish(RegionWish::Require("eu".into()))).unwrap_err();
+    assert!(matches!(error, PlanError::Region { missing, .. } if missing == [Span::new(10, 20).unwrap()]));
 }
 
 #[test]
@@ -188,22 +303,54 @@ fn a_model_in_crumbs_is_routed_within_the_limit_or_refused() {
     assert_whole(&route, 100);
 }
 
-#[test]
-fn hundreds_of_offers_are_planned_quickly() {
-    let offers = (0..500u16)
+/// 500 nodes in ten places of the world, with 16 measured neighbours each, over 126 layers.
+fn world() -> Vec<Offer> {
+    let ms = |one: u16, two: u16| 2 + u32::from(one % 10).abs_diff(u32::from(two % 10)) * 15;
+    let mut offers = (0..500u16)
         .map(|seed| {
             let start = u32::from(seed) * 37 % 110;
             let mut offer = offer(seed, start, (start + 16 + u32::from(seed) % 9).min(126));
             offer.layer_time_ns = 100_000 + u32::from(seed) * 7919 % 400_000;
+            offer.rtt = Some(Duration::from_millis(ms(seed, 3).into()));
             offer
         })
         .collect::<Vec<_>>();
-    let start = Instant::now();
-    let route = plan(126, &offers, &request(0, 126)).unwrap();
-    let took = start.elapsed();
-    println!("500 offers, 126 layers: {} hops in {took:?}", route.hops.len());
-    assert_whole(&route, 126);
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    for one in 0..500u16 {
+        let touches = |two: &u16| {
+            let (here, there) = (offers[usize::from(one)].span, offers[usize::from(*two)].span);
+            *two != one && here.start() <= there.end() && there.start() <= here.end()
+        };
+        let mut near = (0..500u16).filter(touches).collect::<Vec<_>>();
+        near.sort_by_key(|two| (ms(one, *two), two.wrapping_mul(31) ^ one));
+        for two in near.into_iter().take(16) {
+            link(&mut offers[usize::from(one)], two, ms(one, two) * 1000 + u32::from(two));
+        }
+    }
+    offers
+}
+
+#[test]
+fn hundreds_of_nodes_are_planned_in_a_millisecond() {
+    let offers = world();
+    let links: usize = offers.iter().map(|offer| offer.links.len()).sum();
+    let plan_once = |seed| {
+        let request = PlanRequest { seed, ..request(0, 126) };
+        let start = Instant::now();
+        let route = plan(126, &offers, &request).unwrap();
+        (start.elapsed(), route)
+    };
+    let mut tries = (0..51).map(plan_once).collect::<Vec<_>>();
+    tries.iter().for_each(|(_, route)| assert_whole(route, 126));
+    tries.sort_by_key(|(took, _)| *took);
+    let (median, route) = &tries[25];
+    println!(
+        "500 offers with {links} links, 126 layers: {} hops in {median:?} (median of 51, {:?} to {:?})",
+        route.hops.len(),
+        tries[0].0,
+        tries[50].0
+    );
+    // Below a millisecond on an idle core; others may share it here, and a debug build is slow.
+    assert!(tries[0].0 < Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 5 }), "{tries:?}");
 }
 
 fn assert_whole(route: &Route, layers: u32) {
@@ -215,54 +362,99 @@ fn assert_whole(route: &Route, layers: u32) {
     assert_eq!(next, layers);
 }
 
-/// The least cost of all routes that use no node twice, by trying each.
-fn brute_force(layers: u32, offers: &[Offer], request: &PlanRequest) -> Option<Cost> {
-    fn from(at: u32, layers: u32, offers: &[Offer], request: &PlanRequest, used: &mut Vec<NodeId>) -> Option<Cost> {
-        if at == layers {
-            return Some(0);
-        }
-        let mut least: Option<Cost> = None;
-        for offer in offers {
-            let fits = offer.span.start() <= at && at < offer.span.end() && !used.contains(&offer.node);
-            if !fits || offer.free_tokens < u64::from(request.context_tokens) {
+/// The least cost of all routes of at most `max_hops` that use no node twice, by trying each.
+fn brute_force(offers: &[Offer], request: &PlanRequest) -> Option<Cost> {
+    let load = Load::of(request);
+    let of = |node: NodeId| offers.iter().find(|offer| offer.node == node);
+    let says = |from: NodeId, to: NodeId| {
+        let links = of(from).map(|offer| offer.links.as_slice()).unwrap_or_default();
+        links.iter().find(|link| link.to == LinkTag::of(&to)).map(|link| link.rtt_us)
+    };
+    let way = |one: NodeId, two: NodeId| {
+        let said = match (says(one, two), says(two, one)) {
+            (Some(here), Some(there)) => Said::ByBoth(here, there),
+            (Some(said), None) | (None, Some(said)) => Said::ByOne(said),
+            (None, None) => Said::Nothing,
+        };
+        let (one, two) = (End::of(of(one)), End::of(of(two)));
+        one.way(&two, said, load.steps).unwrap_or(one.share(load.steps) + two.share(load.steps))
+    };
+    let enter = |before: Option<&Offer>, offer: &Offer| {
+        let cost = load.cost(offer);
+        cost.hop
+            + match (before, request.from) {
+                (Some(before), _) => way(before.node, offer.node) + load.cost(before).payload + cost.payload,
+                (None, Some(from)) => way(from, offer.node) + cost.payload,
+                (None, None) => End::of(Some(offer)).home(load.steps),
+            }
+    };
+    let leave = |offer: &Offer| match request.to {
+        Some(to) => way(offer.node, to) + load.cost(offer).payload,
+        None => End::of(Some(offer)).home(load.steps) + load.cost(offer).results,
+    };
+    let usable = |offer: &&Offer| {
+        let taken = [request.from, request.to].contains(&Some(offer.node)) || request.busy.contains(&offer.node);
+        !taken && offer.free_tokens >= u64::from(request.context_tokens)
+    };
+    let offers = offers.iter().filter(usable).collect::<Vec<_>>();
+    let mut least: Option<Cost> = None;
+    // What was paid, the layer reached, and the offers used.
+    let mut open: Vec<(Cost, u32, Vec<&Offer>)> = vec![(0, request.span.start(), Vec::new())];
+    while let Some((paid, at, used)) = open.pop() {
+        for offer in &offers {
+            let again = used.iter().any(|other| other.node == offer.node);
+            if again || used.len() == request.max_hops || !(offer.span.start()..offer.span.end()).contains(&at) {
                 continue;
             }
-            let cost = cost::of(offer, request);
-            used.push(offer.node);
-            for end in at + 1..=offer.span.end().min(layers) {
-                if let Some(rest) = from(end, layers, offers, request, used) {
-                    let whole = cost.hop + cost.layer * Cost::from(end - at) + rest;
+            let entered = paid + enter(used.last().copied(), offer);
+            for end in at + 1..=offer.span.end().min(request.span.end()) {
+                let cost = entered + load.cost(offer).layer * Cost::from(end - at);
+                if end == request.span.end() {
+                    let whole = cost + leave(offer);
                     least = Some(least.map_or(whole, |least| least.min(whole)));
+                } else {
+                    open.push((cost, end, [&used[..], &[offer]].concat()));
                 }
             }
-            used.pop();
         }
-        least
     }
-    from(0, layers, offers, request, &mut Vec::new())
+    least
 }
 
 fn offers() -> impl Strategy<Value = Vec<Offer>> {
-    let one = (0u32..6, 1u32..7, 1u32..3_000_000, 0u64..4, prop::bool::weighted(0.9));
-    proptest::collection::vec(one, 1..7).prop_map(|all| {
-        let build = |(seed, (start, length, layer_time_ns, rtt_ms, room)): (usize, (u32, u32, u32, u64, bool))| {
+    let one = (0u32..6, 1u32..7, 1u32..3_000_000, prop::option::weighted(0.9, 0u64..90), prop::bool::weighted(0.9));
+    let said = proptest::collection::vec((0u16..7, 0u16..7, 0u32..100_000), 0..30);
+    let slow = proptest::collection::vec((100u32..400, 0u32..9_000_000, 0u32..50_000), 7);
+    (proptest::collection::vec(one, 1..7), said, slow).prop_map(|(all, said, slow)| {
+        type One = (u32, u32, u32, Option<u64>, bool);
+        let build = |(seed, (start, length, layer_time_ns, rtt_ms, room)): (usize, One)| {
             let mut offer = offer(seed as u16, start, (start + length).min(6).max(start + 1));
             offer.layer_time_ns = layer_time_ns;
-            offer.rtt = Some(Duration::from_millis(rtt_ms));
+            offer.rtt = rtt_ms.map(Duration::from_millis);
             offer.free_tokens = if room { 4096 } else { 0 };
+            (offer.slowdown_percent, offer.queue_ns, offer.bandwidth_kib_s) = slow[seed];
             offer
         };
-        all.into_iter().enumerate().map(build).collect()
+        let mut offers = all.into_iter().enumerate().map(build).collect::<Vec<_>>();
+        for (from, to, rtt_us) in said {
+            let tag = LinkTag::of(&node(to));
+            if let Some(offer) = offers.get_mut(usize::from(from))
+                && offer.links.iter().all(|link| link.to != tag)
+            {
+                link(offer, to, rtt_us);
+            }
+        }
+        offers
     })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn a_route_is_whole_and_none_is_faster(offers in offers(), seed in any::<u64>()) {
-        let request = PlanRequest { seed, ..request(0, 6) };
-        let best = brute_force(6, &offers, &request);
+    fn a_route_is_whole_and_none_is_faster(offers in offers(), seed in any::<u64>(), max_hops in 1usize..7) {
+        let request = PlanRequest { seed, max_hops, ..request(0, 6) };
+        let best = brute_force(&offers, &request);
         match plan(6, &offers, &request) {
             Ok(route) => {
                 assert_whole(&route, 6);
@@ -282,8 +474,26 @@ proptest! {
                 }
             }
             Err(error) => {
-                prop_assert!(best.is_none() && matches!(error, PlanError::NoRoom { .. }), "{}", error);
+                use PlanError::{NoRoom, Repeats, TooManyHops};
+                let explained = matches!(error, NoRoom { .. } | TooManyHops { .. } | Repeats { .. });
+                prop_assert!(best.is_none() && explained, "{}", error);
             }
         }
+    }
+
+    #[test]
+    fn none_is_faster_for_a_part_between_two_hops(
+        offers in offers(),
+        (start, length) in (0u32..5, 1u32..6),
+        (from, to, busy) in (prop::option::of(0u16..7), prop::option::of(0u16..7), prop::option::of(0u16..7)),
+    ) {
+        let part = PlanRequest {
+            from: from.map(node),
+            to: to.map(node),
+            busy: busy.map(node).into_iter().collect(),
+            ..request(start, (start + length).min(6))
+        };
+        let best = brute_force(&offers, &part);
+        prop_assert_eq!(plan(6, &offers, &part).ok().map(|route| route.expected), best.map(duration));
     }
 }

@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::engine::Engine;
@@ -34,6 +34,8 @@ pub(super) struct Device {
     pub(super) step: Pace,
     /// Of the logits of one row.
     pub(super) logits: Pace,
+    /// How long steps waited for their turn.
+    pub(super) wait: Pace,
 }
 
 struct Machine {
@@ -44,7 +46,10 @@ struct Machine {
 
 /// Says that a job waits or runs. It goes before the job is answered, so who has an answer finds its own ticket gone.
 #[derive(Debug)]
-pub(super) struct Ticket(Arc<Device>);
+pub(super) struct Ticket {
+    device: Arc<Device>,
+    since: Instant,
+}
 
 /// The right to use the device now.
 pub(super) struct Turn<'a> {
@@ -59,13 +64,14 @@ pub(super) struct Pace(AtomicU64);
 impl Device {
     pub(super) fn new(engine: Box<dyn Engine>, pool: Pool, isa: Isa) -> Arc<Self> {
         let machine = Mutex::new(Some(Machine { engine, pool, isa }));
-        Arc::new(Self { machine, tickets: AtomicUsize::new(0), step: Pace::unknown(), logits: Pace::unknown() })
+        let [step, logits, wait] = [Pace::unknown(), Pace::unknown(), Pace::unknown()];
+        Arc::new(Self { machine, tickets: AtomicUsize::new(0), step, logits, wait })
     }
 
     /// Announces a job.
     pub(super) fn ticket(self: &Arc<Self>) -> Ticket {
         self.tickets.fetch_add(1, Ordering::AcqRel);
-        Ticket(Arc::clone(self))
+        Ticket { device: Arc::clone(self), since: Instant::now() }
     }
 
     fn tickets(&self) -> usize {
@@ -113,13 +119,18 @@ impl Turn<'_> {
 impl Ticket {
     /// Whether no other job waits or runs.
     pub(super) fn is_only(&self) -> bool {
-        self.0.tickets() == 1
+        self.device.tickets() == 1
+    }
+
+    /// How long the job has waited.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.tickets.fetch_sub(1, Ordering::AcqRel);
+        self.device.tickets.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -136,6 +147,12 @@ impl Pace {
             before => before - before / 4 + took / 4,
         };
         self.0.store(average, Ordering::Relaxed);
+    }
+
+    /// The average of what was noted since the last call; `None` where nothing was.
+    pub(super) fn take(&self) -> Option<Duration> {
+        let average = self.0.swap(u64::MAX, Ordering::Relaxed);
+        (average != u64::MAX).then(|| Duration::from_nanos(average))
     }
 
     /// Whether the next will be short, as far as those before it tell.
@@ -157,6 +174,13 @@ impl fmt::Debug for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_taken_is_gone() {
+        let pace = Pace::unknown();
+        pace.note(Duration::from_micros(8));
+        assert_eq!((pace.take(), pace.take()), (Some(Duration::from_micros(8)), None));
+    }
 
     #[test]
     fn a_pace_is_long_until_known_and_follows_what_it_hears() {

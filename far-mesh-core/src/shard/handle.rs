@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use burn_flex::{Flex, FlexDevice};
@@ -41,6 +42,7 @@ const MAX_ARENA_TOKENS: usize = 1 << 24;
 pub struct Shard {
     info: Arc<Info>,
     arena: Arena,
+    device: Arc<Device>,
     hop: Option<Arc<LocalHop>>,
     head: Option<Arc<LocalHead>>,
     commands: mpsc::Sender<Command>,
@@ -100,12 +102,13 @@ impl Shard {
         let steps_differ = engine.steps_differ();
         let device = Device::new(engine, pool, isa.unwrap_or_else(Isa::best));
         let dispatch = Dispatch::new(Arc::clone(&device), commands.clone());
+        let worked = Arc::clone(&device);
         let thread = thread::Builder::new()
             .name("far-mesh-shard".into())
             .spawn(move || {
-                worker::run(&device, Queue::new(batching.step_tokens), inbox, &abandoned);
+                worker::run(&worked, Queue::new(batching.step_tokens), inbox, &abandoned);
                 // Weights and cache are gone when the end is told.
-                device.end();
+                worked.end();
                 let _ = ended_sender.send(());
             })
             .map_err(LoadError::Thread)?;
@@ -118,6 +121,7 @@ impl Shard {
             head: has_head.then(|| Arc::new(LocalHead::new(Arc::clone(&info), dispatch))),
             info,
             arena,
+            device,
             commands,
             abandon,
             worker: Mutex::new(Some(Worker { thread, ended })),
@@ -142,6 +146,11 @@ impl Shard {
     /// Positions that fit the pages no session holds.
     pub fn free_tokens(&self) -> usize {
         self.arena.free_tokens()
+    }
+
+    /// How long steps waited before they ran since this was last asked; zero where none came.
+    pub fn take_wait(&self) -> Duration {
+        self.device.wait.take().unwrap_or_default()
     }
 
     /// Finishes the steps that are queued, then ends the worker and frees weights and cache. Later calls to hop and

@@ -1,6 +1,9 @@
 //! Work that waits for the device.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -23,7 +26,6 @@ pub(super) struct StepJob {
     /// What came out so far of the rows that are wanted.
     output: Vec<Activation>,
     reply: oneshot::Sender<Result<Done, HopError>>,
-    #[expect(dead_code, reason = "what counts is when it is dropped")]
     ticket: Ticket,
 }
 
@@ -84,7 +86,7 @@ impl StepJob {
             }
             self.output.extend(output);
             self.done += rows;
-            seat.book(rows, std::time::Duration::ZERO);
+            seat.book(rows, Duration::ZERO);
         }
     }
 
@@ -104,6 +106,11 @@ impl StepJob {
     pub(super) fn could_skip(&self, seat: &Seat) -> Option<PageKey> {
         let (key, ..) = self.next_page(seat)?;
         (self.step.output != Rows::All).then_some(key)
+    }
+
+    /// How long it has waited for its first rows to run; `None` where some ran.
+    pub(super) fn waited(&self, now: Instant) -> Option<Duration> {
+        (self.done == 0).then(|| self.ticket.waited(now))
     }
 
     /// Whether all rows are done.

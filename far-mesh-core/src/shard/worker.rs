@@ -132,6 +132,7 @@ pub(super) fn steps(device: &Device, engine: &mut dyn Engine, pieces: Vec<Piece>
     let Some(layers) = pieces.first().map(|piece| piece.seat.layers.clone()) else { return Ran::default() };
     let rows: usize = pieces.iter().map(|piece| piece.rows).sum();
     let started = Instant::now();
+    pieces.iter().filter_map(|piece| piece.job.waited(started)).for_each(|waited| device.wait.note(waited));
     let outcome = {
         let parts: Vec<Option<Input>> = pieces.iter().map(Piece::part).collect();
         let leases: Vec<_> = pieces.iter().map(|piece| piece.seat.lease()).collect();

@@ -9,5 +9,7 @@ mod sealed;
 pub(super) mod tests;
 
 pub use error::AdvertError;
-pub use offer::{Advert, MAX_ADDRS, MAX_TEXT_BYTES, ShardOffer, Wallet};
+pub use offer::{
+    Advert, Link, LinkTag, MAX_ADDRS, MAX_LINK_US, MAX_LINKS, MAX_QUEUE_NS, MAX_TEXT_BYTES, ShardOffer, Wallet,
+};
 pub(super) use sealed::{Claim, Sealed, split_first};

@@ -16,6 +16,15 @@ use crate::{
 /// Most addresses in an advert: two transports over two families and two interfaces.
 pub const MAX_ADDRS: usize = 8;
 
+/// Most neighbours whose round trips are in an advert: 200 bytes of it.
+pub const MAX_LINKS: usize = 16;
+
+/// Longest round trip in an advert, in microseconds: a minute. Who is farther away is no neighbour.
+pub const MAX_LINK_US: u32 = 60_000_000;
+
+/// Longest wait in an advert, in nanoseconds: a second. A node whose queue is longer is as good as full.
+pub const MAX_QUEUE_NS: u32 = 1_000_000_000;
+
 /// Longest address in bytes.
 const MAX_ADDR_BYTES: usize = 160;
 
@@ -47,6 +56,12 @@ pub struct ShardOffer {
     pub layer_time_ns: u32,
     /// Nanoseconds a layer takes for one position of a prompt.
     pub prefill_layer_time_ns: u32,
+    /// Nanoseconds a step waits before it runs, at the moment.
+    pub queue_ns: u32,
+    /// KiB a second that the node's line carries, as its operator says; 0 says nothing.
+    pub bandwidth_kib_s: u32,
+    /// Round trips to nodes that hold layers beside these.
+    pub links: Vec<Link>,
     /// Positions the cache has room for at the moment.
     pub free_tokens: u64,
     /// Price of all its layers for one token, in nano-FAR.
@@ -60,6 +75,20 @@ pub struct ShardOffer {
     /// Memory of the device in MiB.
     pub device_mib: u32,
 }
+
+/// A round trip that a node measured to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// To whom.
+    pub to: LinkTag,
+    /// Microseconds.
+    pub rtt_us: u32,
+}
+
+/// A node's identity in short: the last bytes of its public key. They are as good as random; to make a key that ends like
+/// another's takes 2^63 tries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LinkTag(pub [u8; 8]);
 
 /// An account that takes pay: 20 bytes, written `0x` and 40 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,6 +132,10 @@ impl ShardOffer {
         if self.span.end() > self.layers {
             return field("span", self.span.to_string(), format!("within the model's 0..{}", self.layers));
         }
+        if self.queue_ns > MAX_QUEUE_NS {
+            return field("queue", self.queue_ns.to_string(), format!("at most {MAX_QUEUE_NS} ns"));
+        }
+        self.check_links(peer)?;
         if self.addrs.len() > MAX_ADDRS {
             return field("addresses", self.addrs.len().to_string(), format!("at most {MAX_ADDRS}"));
         }
@@ -116,6 +149,46 @@ impl ShardOffer {
             }
         }
         Ok(())
+    }
+
+    fn check_links(&self, peer: &NodeId) -> Result<(), AdvertError> {
+        let field = |field, value: String, range: String| Err(AdvertError::Field { field, value, range });
+        if self.links.len() > MAX_LINKS {
+            return field("links", self.links.len().to_string(), format!("at most {MAX_LINKS}"));
+        }
+        let own = LinkTag::of(peer);
+        for (at, link) in self.links.iter().enumerate() {
+            if link.rtt_us > MAX_LINK_US {
+                return field("link", format!("{} us", link.rtt_us), format!("at most {MAX_LINK_US} us"));
+            }
+            if link.to == own || self.links[..at].iter().any(|other| other.to == link.to) {
+                return field("link", format!("to {}", link.to), "to another node, each named once".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LinkTag {
+    /// The tag of a node.
+    pub fn of(node: &NodeId) -> Self {
+        let mut tag = [0; 8];
+        if let Some(end) = node.as_ref().digest().last_chunk() {
+            tag = *end;
+        }
+        Self(tag)
+    }
+}
+
+impl fmt::Display for LinkTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for LinkTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkTag({self})")
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// First byte of a sub-record.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Separates these signatures from everything else a node key signs.
 const DOMAIN: &[u8] = b"far-mesh advert 1\0";
@@ -59,7 +59,8 @@ impl Claim {
 }
 
 impl Sealed {
-    /// Writes and signs a claim for one DHT key.
+    /// Writes and signs a claim for one DHT key. Round trips to neighbours are left out where many long addresses leave no
+    /// room for them.
     ///
     /// # Errors
     /// [`AdvertError`] when it would not be accepted, or the key is not ed25519.
@@ -74,7 +75,13 @@ impl Sealed {
         if let Claim::Serves(offer) = claim {
             offer.check(&public.to_peer_id())?;
         }
-        let body = postcard::to_stdvec(claim).map_err(|_| AdvertError::Body)?;
+        let mut body = postcard::to_stdvec(claim).map_err(|_| AdvertError::Body)?;
+        if let Claim::Serves(offer) = claim
+            && HEAD_BYTES + body.len() + SIGNATURE_BYTES > MAX_ADVERT_BYTES
+        {
+            let brief = Claim::Serves(Box::new(ShardOffer { links: Vec::new(), ..offer.as_ref().clone() }));
+            body = postcard::to_stdvec(&brief).map_err(|_| AdvertError::Body)?;
+        }
         let total = HEAD_BYTES + body.len() + SIGNATURE_BYTES;
         let length = u16::try_from(body.len()).map_err(|_| AdvertError::Length { got: total })?;
         if total > MAX_ADVERT_BYTES {

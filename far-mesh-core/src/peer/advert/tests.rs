@@ -26,6 +26,9 @@ pub(in crate::peer) fn offer(span: (u32, u32)) -> ShardOffer {
         addrs: vec!["/ip4/127.0.0.1/tcp/31330".parse().unwrap()],
         layer_time_ns: 150_000,
         prefill_layer_time_ns: 40_000,
+        queue_ns: 0,
+        bandwidth_kib_s: 0,
+        links: vec![Link { to: LinkTag([9; 8]), rtt_us: 1_500 }],
         free_tokens: 8192,
         price_nano_far: 200_000,
         wallet: Some(Wallet([0x5a; 20])),
@@ -37,6 +40,27 @@ pub(in crate::peer) fn offer(span: (u32, u32)) -> ShardOffer {
 
 fn serves(offer: ShardOffer) -> Claim {
     Claim::Serves(Box::new(offer))
+}
+
+fn links(count: usize) -> Vec<Link> {
+    (0..count as u8).map(|at| Link { to: LinkTag([at; 8]), rtt_us: MAX_LINK_US }).collect()
+}
+
+#[test]
+fn links_are_the_first_to_go_where_there_is_no_room() {
+    let key = Keypair::generate_ed25519();
+    let opened = |offer: ShardOffer| match Sealed::open(b"k", &Sealed::seal(&key, b"k", 1, 1, &serves(offer)).unwrap())
+    {
+        Ok(Sealed { claim: Claim::Serves(offer), .. }) => offer,
+        other => panic!("{other:?}"),
+    };
+    let full = ShardOffer { links: links(MAX_LINKS), ..offer((0, 10)) };
+    assert_eq!(opened(full.clone()).links.len(), MAX_LINKS);
+    let long: libp2p::Multiaddr = format!("/dns4/{}/tcp/1", "x".repeat(140)).parse().unwrap();
+    let text = "x".repeat(MAX_TEXT_BYTES);
+    let long =
+        ShardOffer { addrs: vec![long; MAX_ADDRS], device: text.clone(), build: text.clone(), region: text, ..full };
+    assert_eq!(opened(long).links, []);
 }
 
 #[test]
@@ -62,6 +86,11 @@ fn fields_out_of_range_are_neither_sealed_nor_opened() {
         ShardOffer { layers: 9, ..good.clone() },
         ShardOffer { layers: MAX_LAYERS + 1, ..good.clone() },
         ShardOffer { addrs: vec![good.addrs[0].clone(); MAX_ADDRS + 1], ..good.clone() },
+        ShardOffer { queue_ns: MAX_QUEUE_NS + 1, ..good.clone() },
+        ShardOffer { links: vec![Link { rtt_us: MAX_LINK_US + 1, ..good.links[0] }], ..good.clone() },
+        ShardOffer { links: vec![good.links[0]; 2], ..good.clone() },
+        ShardOffer { links: vec![Link { to: LinkTag::of(&key.public().to_peer_id()), rtt_us: 1 }], ..good.clone() },
+        ShardOffer { links: links(MAX_LINKS + 1), ..good.clone() },
         ShardOffer { addrs: vec!["/ip4/0.0.0.0/tcp/1".parse().unwrap()], ..good.clone() },
         ShardOffer { addrs: vec!["/memory/5".parse().unwrap()], ..good.clone() },
         ShardOffer { addrs: vec![foreign], ..good.clone() },
