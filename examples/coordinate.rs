@@ -29,6 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         precision: Precision::Packed,
         threads: 2,
         other_class: OtherClass::Resume,
+        region: None,
     };
     let coordinator = Coordinator::start(node.clone(), config, |_, _| ()).await?;
     let prompt = coordinator.encode(&Prompt::Chat(vec![Message::user(prompt?)]))?;

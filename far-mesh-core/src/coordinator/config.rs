@@ -26,6 +26,8 @@ pub struct Config {
     pub threads: usize,
     /// What becomes of a session whose lost layers only nodes of another kernel class serve.
     pub other_class: OtherClass,
+    /// Where the coordinator stands, if that is known: what nodes say of their regions is held against it.
+    pub region: Option<String>,
 }
 
 /// Why a coordinator does not start.

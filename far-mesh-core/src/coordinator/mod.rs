@@ -13,6 +13,7 @@ mod generation;
 mod repair;
 mod router;
 mod run;
+mod standing;
 mod table;
 mod tries;
 

@@ -1,6 +1,7 @@
 //! The coordinator itself.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     hop::{Hop, HopError},
-    id::Span,
+    id::{NodeId, Span},
     model::{ModelConfig, Source},
     peer::{Advert, Node, RemoteHop},
     session::{DEFAULT_CHUNK_TOKENS, GenerateError, Generator, GeneratorConfig, Request},
@@ -85,7 +86,7 @@ impl Coordinator {
         };
         let logits = head.head().ok_or(StartError::Aborted)?;
         let generator = Generator::new(Arc::new(tokenizer), logits, generator)?;
-        let table = Arc::new(Table::new(node.clone(), info.hash));
+        let table = Arc::new(Table::new(node.clone(), info.hash, config.region));
         let tasks = Tasks::new();
         let kept = Arc::clone(&table);
         tasks.spawn(async move { kept.keep().await });
@@ -121,6 +122,11 @@ impl Coordinator {
     /// The providers known now.
     pub fn providers(&self) -> Vec<Advert> {
         self.table.adverts()
+    }
+
+    /// Those of them that do not stand in the region they say: the speed of light refutes it.
+    pub fn refuted_regions(&self) -> HashSet<NodeId> {
+        self.table.refuted()
     }
 
     /// Waits until the mesh was asked for providers once, at most for `patience`: before that, none are known.
@@ -197,6 +203,11 @@ impl Coordinator {
         if let GenerateError::Hop(HopError::PeerLost { node, .. }) = error {
             self.table.set_aside(*node);
         }
+    }
+
+    /// Makes a node cost more in the next routes, since a hop of it took `factor` times what its advert promises.
+    pub fn note_slow(&self, node: NodeId, factor: f64) {
+        self.table.slow(node, factor);
     }
 
     /// Ends the head and stops watching. Sessions that run fail; the node is left to its owner.

@@ -1,17 +1,18 @@
 //! The adverts of a model, kept fresh beside the requests.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
 
+use super::standing::Standing;
 use crate::{
     id::{ModelHash, NodeId},
     peer::{Advert, DiscoveryError, Multiaddr, Node, SHARD_PROTOCOL},
-    route::Offer,
+    route::{Offer, refuted},
 };
 
 /// How often the DHT is asked: a look-up costs a few dozen small requests (m: 180 with 100 nodes).
@@ -25,13 +26,32 @@ const SET_ASIDE: Duration = Duration::from_secs(60);
 /// after it came back.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Adverts of one model and nodes not to be used for now.
+/// How many nodes are measured at a time: 500 are known in two minutes, and nobody notices the handshakes.
+const MEASURED_AT_ONCE: usize = 8;
+
+/// How long the way to a node is taken to be as it was when the connection closed.
+const KEEP_RTT: Duration = Duration::from_secs(10 * 60);
+
+/// Adverts of one model, what was measured and seen of their nodes, and nodes not to be used for now.
 #[derive(Debug)]
 pub(super) struct Table {
     node: Node,
     model: ModelHash,
+    /// The coordinator's own region.
+    home: Option<String>,
     adverts: watch::Sender<Option<Vec<Advert>>>,
     aside: Mutex<HashMap<NodeId, Aside>>,
+    ways: Mutex<HashMap<NodeId, Way>>,
+    standing: Mutex<Standing>,
+    /// Nodes that do not stand where they say.
+    refuted: Mutex<HashSet<NodeId>>,
+}
+
+/// The way to a node: asked for, and what came of it.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    rtt: Option<Duration>,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -54,13 +74,22 @@ impl Aside {
 }
 
 impl Table {
-    pub(super) fn new(node: Node, model: ModelHash) -> Self {
-        Self { node, model, adverts: watch::Sender::new(None), aside: Mutex::default() }
+    pub(super) fn new(node: Node, model: ModelHash, home: Option<String>) -> Self {
+        Self {
+            node,
+            model,
+            home,
+            adverts: watch::Sender::new(None),
+            aside: Mutex::default(),
+            ways: Mutex::default(),
+            standing: Mutex::default(),
+            refuted: Mutex::default(),
+        }
     }
 
     /// Keeps the table fresh until dropped.
     pub(super) async fn keep(&self) {
-        tokio::join!(self.keep_adverts(), self.keep_asking());
+        tokio::join!(self.keep_adverts(), self.keep_asking(), self.keep_measuring());
     }
 
     async fn keep_adverts(&self) {
@@ -90,9 +119,63 @@ impl Table {
         }
     }
 
+    /// Routes are planned by the ways to all nodes, so those that no session has used are connected to for a ping.
+    async fn keep_measuring(&self) {
+        let mut ticks = tokio::time::interval(REFRESH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let strangers = self.strangers();
+            futures::future::join_all(strangers.into_iter().map(|(node, addrs)| async move {
+                // Who does not answer stays unmeasured until its turn comes again.
+                let _ = self.node.open_stream(node, &addrs, SHARD_PROTOCOL).await;
+            }))
+            .await;
+            self.judge_claims();
+        }
+    }
+
+    /// Takes what the pings say; the nodes to connect to next, and where they are.
+    fn strangers(&self) -> Vec<(NodeId, Vec<Multiaddr>)> {
+        let adverts = self.adverts();
+        let (mut ways, now) = (lock(&self.ways), Instant::now());
+        ways.retain(|node, way| way.at.elapsed() < KEEP_RTT && adverts.iter().any(|advert| advert.peer == *node));
+        let mut strangers = Vec::new();
+        for advert in &adverts {
+            if let Some(rtt) = self.node.rtt(&advert.peer) {
+                ways.insert(advert.peer, Way { rtt: Some(rtt), at: now });
+            } else if !ways.contains_key(&advert.peer) && strangers.len() < MEASURED_AT_ONCE {
+                ways.insert(advert.peer, Way { rtt: None, at: now });
+                strangers.push((advert.peer, advert.shard.addrs.clone()));
+            }
+        }
+        strangers
+    }
+
+    /// Finds out who does not stand where it says, and tells it once.
+    fn judge_claims(&self) {
+        let now = refuted(self.home.as_deref(), &self.offers());
+        let adverts = self.adverts.borrow();
+        let mut known = lock(&self.refuted);
+        for advert in
+            adverts.iter().flatten().filter(|advert| now.contains(&advert.peer) && !known.contains(&advert.peer))
+        {
+            let (node, region) = (advert.peer, &advert.shard.region);
+            tracing::warn!(%node, region, "a node answers faster than light could from where it says it stands");
+        }
+        // Once found out, a node is not believed again while it says the same: it could answer later from then on.
+        known.retain(|node| adverts.iter().flatten().any(|advert| advert.peer == *node));
+        known.extend(now);
+    }
+
+    /// The nodes that do not stand where they say.
+    pub(super) fn refuted(&self) -> HashSet<NodeId> {
+        lock(&self.refuted).clone()
+    }
+
     /// The nodes to be asked now, and where they are.
     fn due(&self) -> Vec<(NodeId, Instant, Vec<Multiaddr>)> {
-        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let aside = lock(&self.aside);
         let due = |lost: &Aside| !lost.answers && (lost.wait..SET_ASIDE).contains(&lost.since.elapsed());
         let adverts = self.adverts.borrow();
         let addrs = |node: NodeId| {
@@ -104,7 +187,7 @@ impl Table {
 
     /// Uses a node again, unless it was lost once more meanwhile.
     fn answered(&self, node: NodeId, since: Instant) {
-        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aside = lock(&self.aside);
         if let Some(lost) = aside.get_mut(&node).filter(|lost| lost.since == since) {
             tracing::info!(%node, "a lost node answers again");
             lost.answers = true;
@@ -127,22 +210,39 @@ impl Table {
 
     /// Adverts of nodes that are not set aside.
     pub(super) fn adverts(&self) -> Vec<Advert> {
-        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aside = lock(&self.aside);
         aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
         let adverts = self.adverts.borrow();
         let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
         adverts.iter().flatten().filter(usable).cloned().collect()
     }
 
-    /// The adverts as offers, with the measured way to each node.
+    /// The adverts as offers, with the measured way to each node and what was seen of it.
     pub(super) fn offers(&self) -> Vec<Offer> {
-        self.adverts().iter().map(|advert| Offer::from_advert(advert, self.node.rtt(&advert.peer))).collect()
+        let adverts = self.adverts();
+        let (ways, standing, refuted, now) =
+            (lock(&self.ways), lock(&self.standing), lock(&self.refuted), Instant::now());
+        let offer = |advert: &Advert| {
+            let rtt = self.node.rtt(&advert.peer).or_else(|| ways.get(&advert.peer)?.rtt);
+            Offer {
+                region_refuted: refuted.contains(&advert.peer),
+                slowdown_percent: standing.slowdown_percent(&advert.peer, now),
+                ..Offer::from_advert(advert, rtt)
+            }
+        };
+        adverts.iter().map(offer).collect()
+    }
+
+    /// A hop took `factor` times what its advert promises: it costs more in plans for some minutes.
+    pub(super) fn slow(&self, node: NodeId, factor: f64) {
+        lock(&self.standing).slow(node, factor, Instant::now());
     }
 
     /// Leaves out a node that was lost until it announces itself anew or answers again.
     pub(super) fn set_aside(&self, node: NodeId) {
+        lock(&self.standing).lost(node, Instant::now());
         let seq = self.adverts.borrow().iter().flatten().find(|advert| advert.peer == node).map_or(0, |a| a.seq);
-        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut aside = lock(&self.aside);
         // Many sessions may lose it at once; only a node that came back and is lost again waits longer.
         let wait = match aside.get(&node).filter(|before| before.since.elapsed() < SET_ASIDE) {
             Some(before) if before.is_back(seq) => (before.wait * 2).min(SET_ASIDE),
@@ -151,6 +251,11 @@ impl Table {
         };
         aside.insert(node, Aside { since: Instant::now(), seq, wait, answers: false });
     }
+}
+
+/// Nothing that holds one of these locks leaves what it guards in pieces.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -191,7 +296,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn announcing_itself_anew_brings_a_lost_node_back_at_once_but_not_again_and_again() {
         let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
-        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32])), NodeId::random());
+        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random());
         let announce = |seq| drop(table.adverts.send_replace(Some(vec![advert(peer, seq)])));
         let usable = || !table.adverts().is_empty();
         announce(1);

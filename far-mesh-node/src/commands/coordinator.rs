@@ -69,6 +69,7 @@ async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordi
         precision: config.weights(),
         threads: config.threads.get().get(),
         other_class: config.other_kernel_class.into(),
+        region: config.region.clone(),
     };
     let started = Coordinator::start(node.clone(), settings, move |done, total| {
         meter.set_total(total);

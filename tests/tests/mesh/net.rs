@@ -112,6 +112,7 @@ impl Mesh {
             precision: Precision::Packed,
             threads: 2,
             other_class: Default::default(),
+            region: None,
         };
         let coordinator = Coordinator::start(node.clone(), config, |_, _| ()).await.unwrap();
         until(PATIENCE, "the coordinator finds the providers", async || match coordinator.providers().len() {

@@ -55,7 +55,7 @@ pub(super) enum StepSource {
     Peer(NodeId, Box<Link>),
     /// A node that is gone or breaks the protocol, until another is named. Its stream stays open: closed, it would tell the
     /// node that this one is gone, and each would blame the other.
-    Lost(Option<Box<Link>>),
+    Lost(#[expect(dead_code, reason = "held open, never read")] Option<Box<Link>>),
 }
 
 /// Where results go.

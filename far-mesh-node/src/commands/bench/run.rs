@@ -201,6 +201,7 @@ impl Together {
             precision: config.weights(),
             threads: config.threads.get().get(),
             other_class: config.other_kernel_class.into(),
+            region: None,
         };
         let coordinator = Coordinator::start(node.clone(), settings, |_, _| ()).await?;
         Ok(Self { mesh, node, coordinator })
