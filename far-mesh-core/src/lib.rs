@@ -22,6 +22,7 @@ pub mod limits;
 pub mod model;
 pub mod peer;
 pub mod provider;
+pub mod receipt;
 pub mod route;
 pub mod session;
 pub mod shard;

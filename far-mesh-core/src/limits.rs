@@ -26,6 +26,9 @@ pub const MAX_CONTROL_BYTES: usize = 16 * 1024;
 /// Most bytes of one advert, signature included.
 pub const MAX_ADVERT_BYTES: usize = 2048;
 
+/// Most positions one receipt tells of: its two signatures and their checks, some 300 us, are spread over them.
+pub const MAX_RECEIPT_TOKENS: u32 = 32;
+
 /// Least time a hop gets before it is asked for a sign of life.
 pub const HOP_DEADLINE_FLOOR: Duration = Duration::from_millis(250);
 

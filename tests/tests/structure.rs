@@ -39,6 +39,7 @@ const BLIND: &[(&str, &[&str])] = &[
     ("route", &["burn", "tokio", "Instant::now", "SystemTime::now", "crate::kernel", "crate::model", "crate::shard"]),
     ("model", &["libp2p", "tokio", "crate::peer", "crate::route", "crate::session", "crate::shard"]),
     ("kernel", &["libp2p", "tokio", "crate::peer", "crate::route", "crate::session", "crate::shard", "crate::model"]),
+    ("receipt", &["burn", "tokio", "Instant::now", "SystemTime::now", "crate::kernel", "crate::peer", "crate::shard"]),
     ("session", &["burn", "crate::peer", "crate::kernel", "crate::model", "crate::shard"]),
 ];
 
