@@ -290,7 +290,7 @@ fn duration(ns: Cost) -> Duration {
 }
 
 /// A number that looks random and depends on nothing but its arguments (SplitMix64, Steele et al. 2014).
-fn rank(seed: u64, node: &NodeId) -> u64 {
+pub(super) fn rank(seed: u64, node: &NodeId) -> u64 {
     node.as_ref().digest().chunks(8).fold(seed, |state, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);

@@ -5,7 +5,7 @@ use far_mesh_core::{
     model::{ModelConfig, Source},
     peer::{Node, Wallet},
     provider::{Provider, Terms},
-    route::Coverage,
+    route::placement::{self, Holder},
     shard::{self, Batching, Load, plan_span},
     task::Tasks,
 };
@@ -73,9 +73,13 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
             let load = Load { device: device.choice(), precision: config.weights(), arena_tokens, batching };
             let fits = plan_span(&file, &load, memory(config, &device))?;
             let adverts = node.adverts(config.weights().hash(hash)).await.unwrap_or_default();
-            let span = neediest(all, fits, adverts.iter().map(|advert| advert.shard.span));
-            tracing::info!(%span, "the widest span that fits, where the fewest nodes serve");
-            span
+            let others = adverts.iter().filter(|advert| advert.peer != node.id());
+            let holders: Vec<_> = others.map(Holder::from_advert).collect();
+            let chosen = placement::place(all.len(), &holders, fits.len(), None);
+            if let Some(chosen) = chosen {
+                tracing::info!("{} of {all} fit: {chosen} (nodes there: {})", fits.len(), holders.len());
+            }
+            chosen.map_or(fits, |chosen| chosen.span)
         }
     };
     let threads = config.threads.get().get();
@@ -126,40 +130,8 @@ fn price_of(config: &Config, span: Span, layers: u32) -> u64 {
     u64::try_from((whole * u128::from(span.len())).div_ceil(u128::from(layers.max(1)))).unwrap_or(u64::MAX)
 }
 
-/// The first of the spans as long as `fits`, which begins at 0, whose layers are served by the fewest nodes.
-fn neediest(all: Span, fits: Span, served: impl Iterator<Item = Span>) -> Span {
-    let coverage = Coverage::of(all.len(), served);
-    let served_in = |span: &Span| {
-        let counts = coverage.counts().get(span.start() as usize..span.end() as usize);
-        counts.into_iter().flatten().map(|count| u64::from(*count)).sum::<u64>()
-    };
-    let spans =
-        (0..=all.len().saturating_sub(fits.len())).filter_map(|start| Span::new(start, start + fits.len()).ok());
-    spans.min_by_key(served_in).unwrap_or(fits)
-}
-
 /// What weights, caches and workspace may take.
 fn memory(config: &Config, device: &Chosen) -> u64 {
     let (part, whole) = SHARE_OF_FREE;
     config.max_memory.map_or_else(|| device.free_bytes() / whole * part, |limit| limit.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_goes_where_the_fewest_serve() {
-        let span = |text: &str| text.parse::<Span>().unwrap();
-        let check = |len: u32, served: &[&str], want: &str| {
-            let fits = Span::new(0, len).unwrap();
-            assert_eq!(neediest(span("0..30"), fits, served.iter().map(|s| span(s))), span(want), "{served:?}");
-        };
-        check(30, &[], "0..30");
-        check(10, &[], "0..10");
-        check(10, &["0..10"], "10..20");
-        check(10, &["0..10", "20..30"], "10..20");
-        check(12, &["0..12", "12..30"], "0..12");
-        check(30, &["0..30"], "0..30");
-    }
 }
