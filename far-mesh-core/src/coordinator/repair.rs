@@ -89,6 +89,8 @@ impl Repair {
             max_hops: MAX_HOPS.saturating_sub(loss.without.len()).max(1),
             kernel_class: Some(loss.kernel_class.clone()),
             dtype: loss.dtype,
+            hidden: self.need.hidden,
+            region: None,
             // What was done is sent again as a prompt is.
             prompt_tokens: loss.done_tokens,
             max_tokens: (self.need.prompt_tokens + self.need.max_tokens).saturating_sub(loss.done_tokens),
