@@ -51,6 +51,10 @@ impl Mender for Repair {
         async move { repair.find(&loss).await }.boxed()
     }
 
+    fn slow(&self, node: NodeId, factor: f64) {
+        self.table.slow(node, factor);
+    }
+
     fn lost(&self, node: NodeId, _: &HopError) {
         self.table.set_aside(node);
     }
@@ -62,7 +66,7 @@ impl Repair {
         loop {
             let offers = self.table.offers();
             let error = match self.plan(loss, &offers) {
-                Ok(route) => return Ok(remote_hops(&route, &offers)),
+                Ok(route) => return Ok(remote_hops(&route)),
                 Err(error) => error,
             };
             look += 1;

@@ -19,7 +19,7 @@ use crate::{
     id::Span,
     limits::MAX_HOPS,
     peer::{Node, RemoteHop, RemoteRoute, StepTime},
-    route::{Offer, PlanError, PlanRequest, Route, plan_in_any_dtype},
+    route::{PlanError, PlanRequest, Route, RouteHop, plan_in_any_dtype},
 };
 
 /// How long a request waits for the first look-up in the DHT.
@@ -27,6 +27,9 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(3);
 
 /// Expected compute of a step beside its layers: waking the device's worker, queueing behind a chunk of another session.
 const STEP_OVERHEAD: Duration = Duration::from_millis(20);
+
+/// What waking a hop's threads for a step takes beside its layers.
+const WAKE_UP: Duration = Duration::from_micros(300);
 
 /// What a route is for.
 #[derive(Clone, Copy, Debug)]
@@ -65,8 +68,8 @@ impl Router {
         self.table.filled(FIRST_LOOKUP).await;
         let (mut tries, began) = (Tries::default(), Instant::now());
         loop {
-            let (route, dtype, offers) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
-            let hops = remote_hops(&route, &offers);
+            let (route, dtype) = self.plan(&request, &tries).await.map_err(|error| tries.exhausted(error))?;
+            let hops = remote_hops(&route);
             let remote = RemoteRoute::new(Arc::new(self.node.clone()), hops.clone())
                 .map_err(|error| HopError::Refused { reason: error.to_string() })?
                 .mended_by(Arc::new(self.repair(&request)));
@@ -99,7 +102,7 @@ impl Router {
     }
 
     /// A route over what is known and the type of its activations, which the head takes whatever it is; where that does not suffice, over what the DHT says now.
-    async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Dtype, Vec<Offer>), PlanError> {
+    async fn plan(&self, request: &OpenSession, tries: &Tries) -> Result<(Route, Dtype), PlanError> {
         let wanted = PlanRequest {
             model: self.model.clone(),
             span: self.span,
@@ -117,15 +120,14 @@ impl Router {
             seed: seed(request),
         };
         let offers = tries.usable(self.table.offers());
-        if let Ok((route, dtype)) = plan_in_any_dtype(self.span.len(), &offers, &wanted) {
-            return Ok((route, dtype, offers));
+        if let Ok(found) = plan_in_any_dtype(self.span.len(), &offers, &wanted) {
+            return Ok(found);
         }
         if let Err(error) = self.table.refresh().await {
             tracing::debug!(%error, "no fresh look at the mesh");
         }
         let offers = tries.usable(self.table.offers());
-        let (route, dtype) = plan_in_any_dtype(self.span.len(), &offers, &wanted)?;
-        Ok((route, dtype, offers))
+        plan_in_any_dtype(self.span.len(), &offers, &wanted)
     }
 }
 
@@ -134,20 +136,18 @@ fn seed(request: &OpenSession) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at]))
 }
 
-pub(super) fn remote_hops(route: &Route, offers: &[Offer]) -> Vec<RemoteHop> {
-    let layer_ns = |hop: &crate::route::RouteHop| {
-        let offer = offers.iter().find(|offer| offer.node == hop.node && offer.span.covers(hop.span));
-        offer.map_or(0, |offer| offer.layer_time_ns.max(offer.prefill_layer_time_ns))
-    };
-    let remote = |hop: &crate::route::RouteHop| RemoteHop {
+pub(super) fn remote_hops(route: &Route) -> Vec<RemoteHop> {
+    let layers = |hop: &RouteHop, ns: u32| Duration::from_nanos(u64::from(ns) * u64::from(hop.span.len()));
+    let remote = |hop: &RouteHop| RemoteHop {
         node: hop.node,
         addrs: hop.addrs.clone(),
         span: hop.span,
         kernel_class: hop.kernel_class.clone(),
         expected: StepTime {
             base: STEP_OVERHEAD,
-            per_token: Duration::from_nanos(u64::from(layer_ns(hop)) * u64::from(hop.span.len())),
+            per_token: layers(hop, hop.layer_time_ns.max(hop.prefill_layer_time_ns)),
         },
+        promised: layers(hop, hop.layer_time_ns) + WAKE_UP,
     };
     route.hops.iter().map(remote).collect()
 }

@@ -172,6 +172,7 @@ pub(crate) fn hop(provider: &Part, layers: &str) -> RemoteHop {
         span: span(layers),
         kernel_class: String::new(),
         expected: StepTime { base: Duration::from_millis(50), per_token: Duration::from_millis(2) },
+        promised: Duration::ZERO,
     }
 }
 

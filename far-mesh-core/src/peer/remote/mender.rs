@@ -19,6 +19,9 @@ pub trait Mender: Send + Sync + fmt::Debug {
     /// [`HopError::NoRoute`] when nobody serves them, [`HopError::Refused`] when those who do may not take them.
     fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>;
 
+    /// A node takes `factor` times what its advert promises.
+    fn slow(&self, node: NodeId, factor: f64);
+
     /// A node of the route is lost, for `error`.
     fn lost(&self, node: NodeId, error: &HopError);
 }

@@ -4,6 +4,7 @@
 //! - `open`: asks all of them at once.
 //! - `session`: steps into the first, outputs from the last, and the account at the end.
 //! - `watch`: when a step is overdue, who is asked, and who is lost. Pure: it gets the time from its caller.
+//! - `pace`: who is much slower than its advert. Pure too.
 //! - `mend`: a repair of the route: new hops in the place of lost ones, which a [`Mender`] finds. `history` is what a new
 //!   first hop is sent again.
 //!
@@ -14,6 +15,7 @@ mod history;
 mod mend;
 mod mender;
 mod open;
+mod pace;
 mod route;
 mod session;
 mod watch;

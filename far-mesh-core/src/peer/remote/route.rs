@@ -32,6 +32,9 @@ pub struct RemoteHop {
     pub kernel_class: String,
     /// How long its part of a step should take. An estimate that is too short costs only a probe.
     pub expected: StepTime,
+    /// What a step of one token takes there, as its advert says; zero where that is not known. Who takes several times as
+    /// long loses its place.
+    pub promised: Duration,
 }
 
 /// Expected compute of a step at one hop.

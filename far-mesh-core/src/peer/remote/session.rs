@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use self::mending::Mending;
 use super::{
     history::History,
+    pace::Pace,
     route::{RemoteHop, RemoteRoute},
     watch::{Allowance, Awaited, Verdict, Watch},
 };
@@ -29,6 +30,9 @@ use crate::{
 /// How long hops get to account for a session beyond a round trip: a sum of what they already know.
 const ACCOUNT_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Tells probes that look for a step from those of an overdue one.
+const SAMPLE: u64 = 1 << 62;
+
 /// Steps of one sequence on their way through a [`RemoteRoute`].
 pub(super) struct RemoteSession {
     route: RemoteRoute,
@@ -39,6 +43,9 @@ pub(super) struct RemoteSession {
     watch: Watch,
     /// Fires when `watch` wants to look again, or earlier.
     alarm: Pin<Box<Sleep>>,
+    pace: Pace,
+    /// Fires when `pace` wants to know where the step is.
+    sample: Option<Pin<Box<Sleep>>>,
     opened: Instant,
     hidden: Option<usize>,
     /// Rows of the largest result that was asked for: it bounds the frames that are read.
@@ -96,6 +103,8 @@ impl RemoteSession {
             watch: Watch::new(allowances(&route, &places), now),
             mending: Mending::new(&route),
             alarm: Box::pin(sleep_until(now)),
+            pace: pace(&route, &places, &request),
+            sample: None,
             opened: now,
             hidden: None,
             most_rows: 0,
@@ -147,6 +156,12 @@ impl RemoteSession {
         if flight.rows() > self.most_rows {
             self.most_rows = flight.rows();
             self.bound_results();
+        }
+        if self.in_flight.is_empty()
+            && tokens == 1
+            && let Some(after) = self.pace.begin()
+        {
+            self.sample = Some(Box::pin(sleep_until(flight.submitted + after)));
         }
         self.in_flight.push_back(flight);
         self.history.push(step);
@@ -203,6 +218,7 @@ impl RemoteSession {
             },
             Ok(Frame::State(state)) => {
                 self.mending.answered(hop.node);
+                self.pace.answer(at, &state);
                 self.watch.answer(at, state);
                 return Ok(());
             }
@@ -246,7 +262,14 @@ impl RemoteSession {
         }
         self.done_tokens += flight.tokens as u64;
         self.answered += 1;
+        let (tokens, took) = (flight.tokens, flight.submitted.elapsed());
         self.in_flight.pop_front();
+        self.sample = None;
+        // With others on their way, or after a repair, its time is not its own.
+        if tokens == 1 && self.in_flight.is_empty() && !self.mending.is_catching_up() {
+            let slow = self.pace.end(took);
+            self.suspect(slow);
+        }
         self.arrived.push_back(done);
         self.watch.progress(Instant::now());
         self.mending.progress();
@@ -277,6 +300,15 @@ impl RemoteSession {
     /// Probes or gives a hop up when the oldest step is overdue. The alarm is set anew only when it fires, not each step.
     /// True when there is something to send or to mend.
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
+        if let (Some(sample), Some(flight)) = (&mut self.sample, self.in_flight.front())
+            && sample.as_mut().poll(cx).is_ready()
+        {
+            let (number, seq) = (SAMPLE | flight.seq, flight.seq);
+            self.sample = None;
+            self.pace.probed(number, seq);
+            self.probe(number)?;
+            return Ok(true);
+        }
         loop {
             let Some(&Flight { seq, tokens, submitted, .. }) = self.in_flight.front() else { return Ok(false) };
             if self.mending.is_under_way() || self.alarm.as_mut().poll(cx).is_pending() {
@@ -343,6 +375,15 @@ impl Place {
     fn new(hop: RemoteHop, link: Link, exact: bool) -> Self {
         Self { hop, link: Some(link), exact, accusations: 0, rerouted: 0 }
     }
+}
+
+fn pace(route: &RemoteRoute, places: &[Place], request: &OpenSession) -> Pace {
+    let promised = |Place { hop, .. }: &Place| match hop.promised {
+        Duration::ZERO => Duration::ZERO,
+        promised => promised + route.round_trip(hop.node) / 2,
+    };
+    let seed = u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at]));
+    Pace::new(places.iter().map(promised).collect(), seed)
 }
 
 fn allowances(route: &RemoteRoute, places: &[Place]) -> Vec<Allowance> {

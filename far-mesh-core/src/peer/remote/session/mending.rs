@@ -4,11 +4,17 @@
 //! meanwhile is lost too, and the stretch that grew is planned anew; so in the end the session stands on nodes that answer,
 //! or nobody serves the layers.
 
-use std::task::{Context, Poll};
+use std::{
+    ops::Range,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
 
 use tokio::time::Instant;
 
-use super::{Place, RemoteSession, allowances};
+use super::{Place, RemoteSession, allowances, pace};
 use crate::{
     hop::{Account, HopError},
     id::{NodeId, Span},
@@ -17,6 +23,7 @@ use crate::{
             Loss, RemoteHop, RemoteRoute,
             mend::{Mend, Progress, Silent},
             open::{Refusal, invitations, open_hop},
+            pace::Slow,
             watch::Watch,
         },
         wire::{Frame, Link, Lost, Reroute},
@@ -53,6 +60,10 @@ pub(super) struct Mending {
     classes: Vec<(Span, String)>,
     /// What is said when nobody can take the place.
     loss: Option<HopError>,
+    /// A hop that is too slow, and whether others could take its place.
+    suspect: Option<(Slow, BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>)>,
+    /// Nodes that lost their place for slowness alone: better than nobody.
+    slow: Vec<NodeId>,
     /// Accounts of hops that were lost.
     pub(super) left: Vec<Account>,
 }
@@ -68,6 +79,8 @@ impl Mending {
             without: Vec::new(),
             classes: route.hops.iter().map(|hop| (hop.span, hop.kernel_class.clone())).collect(),
             loss: None,
+            suspect: None,
+            slow: Vec::new(),
             left: Vec::new(),
         }
     }
@@ -76,6 +89,7 @@ impl Mending {
     pub(super) fn progress(&mut self) {
         (self.tries, self.catching_up) = (0, false);
         self.without.clear();
+        self.slow.clear();
     }
 
     /// A survivor is there.
@@ -122,7 +136,7 @@ impl RemoteSession {
         // Its session ends with the stream.
         *link = None;
         let (node, span, tokens) = (Some(hop.node), hop.span, self.done_tokens);
-        self.mending.left.push(Account { node, span, tokens, compute: std::time::Duration::ZERO, exact: *exact });
+        self.mending.left.push(Account { node, span, tokens, compute: Duration::ZERO, exact: *exact });
         self.mending.since.get_or_insert_with(Instant::now);
         let touches = |mend: &Mend| mend.range.start <= at + 1 && at <= mend.range.end;
         if self.mending.mend.as_ref().is_some_and(touches) {
@@ -176,8 +190,42 @@ impl RemoteSession {
         }
     }
 
+    /// A hop is much slower than it promised: others are looked for.
+    pub(super) fn suspect(&mut self, slow: Option<Slow>) {
+        let (Some(slow), Some(mender)) = (slow, self.route.mender.clone()) else { return };
+        let node = self.places[slow.at].hop.node;
+        tracing::info!(session = %self.request.session, %node, factor = slow.factor, takes = ?slow.takes, "a hop is slow");
+        mender.slow(node, slow.factor);
+        if self.mending.mend.is_none()
+            && let Some(loss) = self.loss(slow.at..slow.at + 1, Some(node))
+        {
+            self.mending.suspect = Some((slow, mender.replace(loss)));
+        }
+    }
+
+    /// Gives a slow hop's place away where somebody else has promised to be twice as quick, between two steps. Until
+    /// then it keeps it: a slow hop is better than none.
+    fn poll_suspect(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((slow, plan)) = &mut self.mending.suspect else { return false };
+        let Poll::Ready(planned) = plan.as_mut().poll(cx) else { return false };
+        let slow = *slow;
+        self.mending.suspect = None;
+        let quicker = planned.is_ok_and(|hops| hops.iter().map(|hop| hop.promised).sum::<Duration>() * 2 < slow.takes);
+        if !quicker || self.mending.mend.is_some() || self.places[slow.at].link.is_none() {
+            return false;
+        }
+        let node = self.places[slow.at].hop.node;
+        self.mending.without.push(node);
+        self.mending.slow.push(node);
+        self.vacate(slow.at);
+        true
+    }
+
     /// Begins repairs, and brings the one under way further. True when streams are new or gone.
     pub(super) fn poll_mend(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
+        if self.poll_suspect(cx) {
+            return Ok(true);
+        }
         if self.mending.mend.is_none() {
             let Some(start) = self.places.iter().position(|place| place.link.is_none()) else { return Ok(false) };
             self.begin(start)?;
@@ -190,6 +238,12 @@ impl RemoteSession {
         match progress {
             Progress::Found(hops) => self.open_new(hops)?,
             Progress::Mended(hops) => self.mended(hops),
+            // Slow is better than not at all.
+            Progress::Hopeless(_) if !self.mending.slow.is_empty() => {
+                let slow = std::mem::take(&mut self.mending.slow);
+                self.mending.without.retain(|node| !slow.contains(node));
+                self.mending.mend = None;
+            }
             Progress::Hopeless(why) => return Err(self.hopeless(&why)),
             Progress::Refused(node, refusal) => self.refused(node, refusal)?,
             Progress::Silent(silent) => self.silent(silent)?,
@@ -224,21 +278,7 @@ impl RemoteSession {
             let reason = format!("{MAX_REPAIRS} repairs brought the session no further");
             return Err(self.hopeless(&HopError::Refused { reason }));
         }
-        let (first, last) = (&self.places[range.start].hop, &self.places[range.end - 1].hop);
-        let span = Span::new(first.span.start(), last.span.end()).map_err(|_| HopError::Closed)?;
-        let node = |place: Option<&Place>| place.map(|place| place.hop.node);
-        let present = self.places.iter().filter(|place| place.link.is_some()).map(|place| place.hop.node);
-        let class = self.mending.classes.iter().find(|(of, _)| of.covers(span) || of.start() == span.start());
-        let loss = Loss {
-            span,
-            before: range.start.checked_sub(1).and_then(|at| node(self.places.get(at))),
-            after: node(self.places.get(range.end)),
-            without: present.chain(self.mending.without.iter().copied()).collect(),
-            kernel_class: class.map_or_else(|| first.kernel_class.clone(), |(_, class)| class.clone()),
-            dtype: self.request.dtype,
-            context_tokens: self.request.context_tokens,
-            done_tokens: self.history.positions() as u32,
-        };
+        let loss = self.loss(range.clone(), None).ok_or(HopError::Closed)?;
         let sides = (loss.before.is_some(), loss.after.is_some());
         let (number, now) = (self.mending.number, Instant::now());
         let silent = |place: &Place| {
@@ -248,6 +288,25 @@ impl RemoteSession {
         let silent = self.places.iter().filter_map(silent).collect();
         self.mending.mend = Some(Mend::new(range, number, now, mender.replace(loss), sides, silent));
         self.probe(REPAIR | number)
+    }
+
+    /// What is to be replaced at `range`.
+    fn loss(&self, range: Range<usize>, slow: Option<NodeId>) -> Option<Loss> {
+        let (first, last) = (&self.places.get(range.start)?.hop, &self.places.get(range.end - 1)?.hop);
+        let span = Span::new(first.span.start(), last.span.end()).ok()?;
+        let node = |place: Option<&Place>| place.map(|place| place.hop.node);
+        let present = self.places.iter().filter(|place| place.link.is_some()).map(|place| place.hop.node);
+        let class = self.mending.classes.iter().find(|(of, _)| of.covers(span) || of.start() == span.start());
+        Some(Loss {
+            span,
+            before: range.start.checked_sub(1).and_then(|at| node(self.places.get(at))),
+            after: node(self.places.get(range.end)),
+            without: present.chain(self.mending.without.iter().copied()).chain(slow).collect(),
+            kernel_class: class.map_or_else(|| first.kernel_class.clone(), |(_, class)| class.clone()),
+            dtype: self.request.dtype,
+            context_tokens: self.request.context_tokens,
+            done_tokens: self.history.positions() as u32,
+        })
     }
 
     /// Opens the hops that were found and names them to the survivors beside them.
@@ -336,6 +395,8 @@ impl RemoteSession {
         self.bound_results();
         self.watch = Watch::new(allowances(&self.route, &self.places), Instant::now());
         self.alarm.as_mut().reset(Instant::now());
+        self.pace = pace(&self.route, &self.places, &self.request);
+        self.mending.suspect = None;
         self.mending.catching_up = true;
         let whole = self.places.iter().all(|place| place.link.is_some());
         let since = if whole { self.mending.since.take() } else { self.mending.since };

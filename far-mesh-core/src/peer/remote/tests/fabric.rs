@@ -183,7 +183,7 @@ impl Mesh {
             let node = NodeId::random();
             let expected = StepTime { base: mock.delay, per_token: Duration::ZERO };
             let (span, kernel_class) = (Span::new(cut[0], cut[1]).unwrap(), "mock".to_owned());
-            mesh.hops.push(RemoteHop { node, addrs: vec![], span, kernel_class, expected });
+            mesh.hops.push(RemoteHop { node, addrs: vec![], span, kernel_class, expected, promised: mock.delay });
             let incoming = mesh.fabric.listen(node);
             let port = Arc::new(mesh.fabric.port(node));
             mesh.servers.push(serve(port, incoming, Arc::new(mock.clone()), config.clone()));
@@ -203,7 +203,7 @@ impl Mesh {
 
     /// The route, mended by the spares.
     pub(super) fn mended(&self) -> (RemoteRoute, Arc<Spares>) {
-        let spares = Arc::new(Spares { hops: self.spares.clone(), lost: Mutex::default() });
+        let spares = Arc::new(Spares { hops: self.spares.clone(), lost: Mutex::default(), slow: Mutex::default() });
         (self.route().mended_by(Arc::clone(&spares) as Arc<dyn Mender>), spares)
     }
 
@@ -240,6 +240,7 @@ pub(super) struct Spares {
     hops: Vec<RemoteHop>,
     /// What was reported.
     pub(super) lost: Mutex<Vec<(NodeId, String)>>,
+    pub(super) slow: Mutex<Vec<(NodeId, f64)>>,
 }
 
 impl Mender for Spares {
@@ -257,6 +258,10 @@ impl Mender for Spares {
             at = end;
         }
         std::future::ready(Ok(hops)).boxed()
+    }
+
+    fn slow(&self, node: NodeId, factor: f64) {
+        self.slow.lock().unwrap().push((node, factor));
     }
 
     fn lost(&self, node: NodeId, error: &HopError) {

@@ -67,6 +67,7 @@ async fn meet(script: Script) -> (Result<Box<dyn HopSession>, HopError>, NodeId,
         span: hop.span,
         kernel_class: String::new(),
         expected: StepTime::default(),
+        promised: Duration::ZERO,
     }];
     let route = RemoteRoute::new(std::sync::Arc::new(mesh.fabric.port(mesh.coordinator)), hops).unwrap();
     let mut session = route.open(hop.request()).await;

@@ -304,3 +304,35 @@ async fn after_a_repair_no_hop_holds_more_than_its_session() {
     session.close().await.unwrap();
     mesh.all_free().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hop_at_a_tenth_of_its_promise_loses_its_place_between_two_steps() {
+    let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
+    for at in 0..3 {
+        let slow = |place: usize, mock: &mut MockHop| mock.delay = MILLI * if place == at { 600 } else { 3 };
+        let mut mesh = Mesh::with(&CUTS, ServeConfig::default(), slow);
+        mesh = mesh.and_spares(&CUTS, ServeConfig::default(), |_, mock| mock.delay = 3 * MILLI);
+        mesh.hops.iter_mut().for_each(|hop| hop.promised = 3 * MILLI);
+        let (route, spares) = mesh.mended();
+        let mut session = route.open(mesh.request()).await.unwrap();
+        let (outputs, pause) = run(session.as_mut(), 5, |_| {}).await.unwrap();
+        assert!(outputs == alone, "hop {at}");
+        assert!(pause < 700 * MILLI, "{pause:?}");
+        assert!(spares.lost.lock().unwrap().is_empty(), "slow is not lost");
+        let told = spares.slow.lock().unwrap().clone();
+        assert!(told.len() == 1 && told[0].0 == mesh.node(at), "{told:?}");
+        let accounts = session.close().await.unwrap();
+        assert!(accounts.iter().any(|account| account.node == Some(mesh.spares[at].node)), "{accounts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_hop_keeps_its_place_where_nobody_is_quicker() {
+    let slow = |place: usize, mock: &mut MockHop| mock.delay = MILLI * if place == 1 { 600 } else { 3 };
+    let mut mesh = Mesh::with(&CUTS, ServeConfig::default(), slow);
+    mesh.hops.iter_mut().for_each(|hop| hop.promised = 3 * MILLI);
+    let mut session = mesh.mended().0.open(mesh.request()).await.unwrap();
+    let (outputs, _) = run(session.as_mut(), 5, |_| {}).await.unwrap();
+    assert!(outputs == generate_locally(3, 5, &CHUNKS, DECODE).await);
+    assert_eq!(session.close().await.unwrap().len(), 3);
+}

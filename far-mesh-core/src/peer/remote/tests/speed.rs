@@ -96,6 +96,7 @@ async fn overhead_of_a_step_over_three_hops() {
         span: mock.span,
         kernel_class: String::new(),
         expected: StepTime::default(),
+        promised: Duration::ZERO,
     });
     let route = RemoteRoute::new(dialer(key()), hops.collect()).unwrap();
     let request = crate::hop::OpenSession { span: route.span(), context_tokens: 100_000, ..mocks[0].request() };
