@@ -29,6 +29,9 @@ pub fn refuted(home: Option<&str>, offers: &[Offer]) -> HashSet<NodeId> {
     for one in offers {
         for link in &one.links {
             let Some(other) = by_tag.get(&link.to).filter(|other| one.node < other.node) else { continue };
+            if one.region == other.region {
+                continue;
+            }
             let own = LinkTag::of(&one.node);
             let Some(back) = other.links.iter().find(|back| back.to == own) else { continue };
             let rtt = Duration::from_micros(link.rtt_us.max(back.rtt_us).into());

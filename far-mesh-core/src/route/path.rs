@@ -81,47 +81,68 @@ pub(super) struct Rules {
 
 /// The cheapest path of at most `most` legs that keeps the rules; a node may come twice. Among equals the earlier edges win.
 pub(super) fn search(graph: &Graph, rules: &Rules, most: usize) -> Option<Path> {
-    let table = Table::fill(graph, rules, None);
-    let path = table.path(graph, |_| &table)?;
+    let pass = Pass::run(graph, rules, Before::Itself);
+    let path = pass.path(graph, |_| &pass)?;
     if path.1.len() <= most { Some(path) } else { search_within(graph, rules, most) }
 }
 
-/// As [`search`], where the cheapest path is too long: a table for each number of legs.
+/// As [`search`], where the cheapest path is too long: a pass for each number of legs.
 fn search_within(graph: &Graph, rules: &Rules, most: usize) -> Option<Path> {
-    let mut tables: Vec<Table> = Vec::with_capacity(most);
+    let mut passes: Vec<Pass> = Vec::with_capacity(most);
+    let mut costs: Option<Costs> = None;
     let mut best: Option<(Cost, usize)> = None;
     for legs in 0..most {
-        let before = tables.last();
-        let table = match before {
-            Some(before) => Table::fill(graph, rules, Some(before)),
-            None => Table::fill(graph, rules, Some(&Table::nothing(graph))),
-        };
-        if let Some((cost, _)) = table.end(graph)
+        let (pass, kept) = Pass::run_keeping(graph, rules, costs.as_ref());
+        if let Some((cost, _)) = pass.last
             && best.is_none_or(|(least, _)| cost < least)
         {
             best = Some((cost, legs));
         }
-        tables.push(table);
+        passes.push(pass);
+        costs = Some(kept);
     }
     let (_, last) = best?;
-    tables[last].path(graph, |after| &tables[last.saturating_sub(after)])
+    passes[last].path(graph, |after| &passes[last.saturating_sub(after)])
 }
 
-/// How a place in an edge was reached: where the edge was entered, and from which.
-#[derive(Clone, Copy, Debug, Default)]
-struct Back {
-    entered: u16,
+/// An edge was entered, and this was cheaper than to have stayed in it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    layer: u16,
+    /// The edge it was entered from.
     from: u32,
+    /// The entry of the same edge before this, in [`Pass::entries`].
+    earlier: u32,
 }
 
-/// For each edge and layer of it, the least cost of a path that has just run that layer there.
-struct Table {
-    /// Where an edge's places begin.
+/// No entry.
+const FIRST: u32 = u32::MAX;
+
+/// What a pass over the layers found.
+struct Pass {
+    entries: Vec<Entry>,
+    /// The last entry of each edge.
+    latest: Vec<u32>,
+    /// Cost of the cheapest path, and the edge it ends in.
+    last: Option<(Cost, usize)>,
+}
+
+/// The costs of all places of a pass: of each edge after each of its layers.
+struct Costs {
+    /// Where the places of an edge begin.
     places: Vec<usize>,
     costs: Vec<Cost>,
-    backs: Vec<Back>,
-    /// Paths begin here too.
-    begins: bool,
+}
+
+/// Where the paths come from that enter an edge.
+#[derive(Clone, Copy)]
+enum Before<'a> {
+    /// From the pass itself: paths of any number of legs.
+    Itself,
+    /// From nowhere: paths of one leg.
+    Nothing,
+    /// From a pass of one leg less.
+    Legs(&'a Costs),
 }
 
 impl Rules {
@@ -131,9 +152,8 @@ impl Rules {
     }
 }
 
-impl Table {
-    /// A table with no paths, from which those of one leg begin.
-    fn nothing(graph: &Graph) -> Self {
+impl Costs {
+    fn new(graph: &Graph) -> Self {
         let mut total = 0;
         let place = |edge: &Edge| {
             let at = total;
@@ -141,34 +161,60 @@ impl Table {
             at
         };
         let places = graph.edges.iter().map(place).collect();
-        Self { places, costs: vec![NONE; total], backs: vec![Back::default(); total], begins: true }
+        Self { places, costs: vec![NONE; total] }
     }
 
-    /// Fills a table from paths of one leg less, those in `before`; without it, from its own, of any number of legs.
-    fn fill(graph: &Graph, rules: &Rules, before: Option<&Self>) -> Self {
-        let mut table = Self::nothing(graph);
-        let begins = before.is_none_or(|before| before.begins);
-        table.begins = before.is_none();
+    fn place(&self, graph: &Graph, index: usize, layer: usize) -> usize {
+        self.places[index] + layer - graph.edges[index].start
+    }
+}
+
+impl Pass {
+    fn run_keeping(graph: &Graph, rules: &Rules, before: Option<&Costs>) -> (Self, Costs) {
+        let mut kept = Costs::new(graph);
+        let before = before.map_or(Before::Nothing, Before::Legs);
+        let pass = Self::run_with(graph, rules, before, |index, layer, cost| {
+            let place = kept.place(graph, index, layer);
+            kept.costs[place] = cost;
+        });
+        (pass, kept)
+    }
+
+    fn run(graph: &Graph, rules: &Rules, before: Before<'_>) -> Self {
+        Self::run_with(graph, rules, before, |_, _, _| ())
+    }
+
+    /// Goes over the layers and tells `keep` the least cost of having run each in each edge.
+    fn run_with(graph: &Graph, rules: &Rules, before: Before<'_>, mut keep: impl FnMut(usize, usize, Cost)) -> Self {
+        let edges = graph.edges.len();
+        let mut pass = Self { entries: Vec::with_capacity(2 * edges), latest: vec![FIRST; edges], last: None };
+        // Cost of being in an edge, after the layer before.
+        let mut inside = vec![NONE; edges];
         let mut arrivals = Arrivals::new(graph);
         let mut starting: Vec<Vec<usize>> = vec![Vec::new(); graph.layers];
         for (index, edge) in graph.edges.iter().enumerate() {
             starting[edge.start].push(index);
         }
-        let mut active: Vec<usize> = Vec::new();
+        let begins = !matches!(before, Before::Legs(_));
+        let mut active: Vec<usize> = Vec::with_capacity(edges);
         for layer in 0..graph.layers {
-            arrivals.collect(graph, &active, layer, before.unwrap_or(&table));
+            match before {
+                Before::Itself => arrivals.collect(graph, &active, |index| inside[index]),
+                Before::Nothing => {}
+                // Nothing is active before the first layer.
+                Before::Legs(costs) => {
+                    arrivals.collect(graph, &active, |index| costs.costs[costs.place(graph, index, layer - 1)]);
+                }
+            }
             active.retain(|&index| graph.edges[index].end > layer);
             active.extend(&starting[layer]);
             for &index in &active {
                 let edge = &graph.edges[index];
                 if !rules.allow(edge.node, layer) {
+                    inside[index] = NONE;
                     continue;
                 }
-                let place = table.places[index] + layer - edge.start;
-                let (mut cost, mut back) = match edge.start == layer {
-                    true => (NONE, Back::default()),
-                    false => (table.costs[place - 1], table.backs[place - 1]),
-                };
+                let mut cost = inside[index];
                 let entered = match layer {
                     0 if begins => Some((edge.first, 0)),
                     0 => None,
@@ -176,36 +222,36 @@ impl Table {
                 };
                 // Staying wins a tie: fewer hops.
                 if let Some((enter, from)) = entered.filter(|(enter, _)| enter + edge.hop < cost) {
-                    (cost, back) = (enter + edge.hop, Back { entered: layer as u16, from: from as u32 });
+                    cost = enter + edge.hop;
+                    let entry = Entry { layer: layer as u16, from: from as u32, earlier: pass.latest[index] };
+                    pass.latest[index] = pass.entries.len() as u32;
+                    pass.entries.push(entry);
                 }
                 if cost < NONE {
-                    table.costs[place] = cost + edge.layer;
-                    table.backs[place] = back;
+                    inside[index] = cost + edge.layer;
+                    keep(index, layer, cost + edge.layer);
                 }
             }
         }
-        table
+        let ends = active.iter().filter(|index| inside[**index] < NONE);
+        pass.last = ends.map(|&index| (inside[index] + graph.edges[index].last, index)).min();
+        pass
     }
 
-    /// The cheapest path over all layers, and the edge it ends in.
-    fn end(&self, graph: &Graph) -> Option<(Cost, usize)> {
-        let last = |(index, edge): (usize, &Edge)| {
-            let cost = self.costs[self.places[index] + graph.layers - 1 - edge.start];
-            (cost < NONE).then(|| (cost + edge.last, index))
-        };
-        graph.edges.iter().enumerate().filter(|(_, edge)| edge.end == graph.layers).filter_map(last).min()
-    }
-
-    /// That path; `before(n)` is the table that holds what comes `n` legs before its last.
+    /// The cheapest path; `before(n)` is the pass that found what comes `n` legs before its last.
     fn path<'a>(&self, graph: &Graph, before: impl Fn(usize) -> &'a Self) -> Option<Path> {
-        let (cost, mut edge) = self.end(graph)?;
+        let (cost, mut edge) = self.last?;
         let (mut legs, mut end) = (Vec::new(), graph.layers);
         while end > 0 {
-            let table = before(legs.len());
-            let back = table.backs[table.places[edge] + end - 1 - graph.edges[edge].start];
-            let start = usize::from(back.entered);
+            let pass = before(legs.len());
+            let mut entry = pass.entries.get(pass.latest[edge] as usize)?;
+            // Later entries belong to other paths.
+            while usize::from(entry.layer) >= end {
+                entry = pass.entries.get(entry.earlier as usize)?;
+            }
+            let start = usize::from(entry.layer);
             legs.push(Leg { edge, start, end });
-            (edge, end) = (back.from as usize, start);
+            (edge, end) = (entry.from as usize, start);
         }
         legs.reverse();
         Some((cost, legs))
@@ -218,46 +264,57 @@ struct Arrivals {
     ended: Vec<Cost>,
     present: Vec<usize>,
     least: Cost,
-    /// With the parts of unknown links that their ends pay: sorted as far as anybody looked, and the rest.
+    /// The cheapest with the part of an unknown link that its end pays.
+    first: (Cost, usize),
+    /// All of them so, the first aside: sorted as far as anybody looked, and the rest, once somebody looks.
     sorted: Vec<(Cost, usize)>,
-    rest: BinaryHeap<Reverse<(Cost, usize)>>,
+    rest: Option<BinaryHeap<Reverse<(Cost, usize)>>>,
+    /// The cheapest known link to each edge.
+    near: Vec<Cost>,
 }
 
 impl Arrivals {
     fn new(graph: &Graph) -> Self {
-        let ended = vec![NONE; graph.edges.len()];
-        Self { ended, present: Vec::new(), least: NONE, sorted: Vec::new(), rest: BinaryHeap::new() }
+        let near = |edge: &Edge| graph.links[edge.links.clone()].first().map_or(NONE, |link| link.cost);
+        Self {
+            ended: vec![NONE; graph.edges.len()],
+            present: Vec::new(),
+            least: NONE,
+            first: (NONE, 0),
+            sorted: Vec::new(),
+            rest: None,
+            near: graph.edges.iter().map(near).collect(),
+        }
     }
 
-    /// Takes the paths that have run `layer - 1` in one of `edges`.
-    fn collect(&mut self, graph: &Graph, edges: &[usize], layer: usize, table: &Table) {
+    /// Takes the paths that have just ended in one of `edges`, at the cost of each.
+    fn collect(&mut self, graph: &Graph, edges: &[usize], cost: impl Fn(usize) -> Cost) {
         for index in self.present.drain(..) {
             self.ended[index] = NONE;
         }
-        self.least = NONE;
+        (self.least, self.first, self.rest) = (NONE, (NONE, 0), None);
         self.sorted.clear();
-        let mut rest = std::mem::take(&mut self.rest).into_vec();
-        rest.clear();
         for &index in edges {
-            let edge = &graph.edges[index];
-            let cost = table.costs[table.places[index] + layer - 1 - edge.start];
+            let cost = cost(index);
             if cost < NONE {
                 self.ended[index] = cost;
                 self.least = self.least.min(cost);
+                self.first = self.first.min((cost + graph.edges[index].out, index));
                 self.present.push(index);
-                rest.push(Reverse((cost + edge.out, index)));
             }
         }
-        self.rest = rest.into();
     }
 
     /// The cheapest way into an edge, where it is below `limit`, and the edge it comes from.
     fn cheapest(&mut self, graph: &Graph, index: usize, limit: Cost) -> Option<(Cost, usize)> {
         let edge = &graph.edges[index];
+        if self.first.0 + edge.into >= limit && self.least + self.near[index] >= limit {
+            return None;
+        }
         let links = &graph.links[edge.links.clone()];
         let mut best = (limit, 0);
         for at in 0.. {
-            let Some((cost, from)) = self.sorted_at(at) else { break };
+            let Some((cost, from)) = self.sorted_at(at, graph) else { break };
             if cost + edge.into >= best.0 {
                 break;
             }
@@ -275,10 +332,19 @@ impl Arrivals {
         (best.0 < limit).then_some(best)
     }
 
-    fn sorted_at(&mut self, at: usize) -> Option<(Cost, usize)> {
-        if at == self.sorted.len() {
-            self.sorted.push(self.rest.pop()?.0);
+    /// The paths that end here in the order of their costs, unknown links included.
+    fn sorted_at(&mut self, at: usize, graph: &Graph) -> Option<(Cost, usize)> {
+        if at == 0 {
+            return (self.first.0 < NONE).then_some(self.first);
         }
-        self.sorted.get(at).copied()
+        let (ended, first) = (&self.ended, self.first.1);
+        let others = self.present.iter().filter(|index| **index != first);
+        let rest = self.rest.get_or_insert_with(|| {
+            others.map(|&index| Reverse((ended[index] + graph.edges[index].out, index))).collect()
+        });
+        if at > self.sorted.len() {
+            self.sorted.push(rest.pop()?.0);
+        }
+        self.sorted.get(at - 1).copied()
     }
 }

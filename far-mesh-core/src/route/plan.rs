@@ -308,5 +308,8 @@ fn layers(spans: &[Span]) -> String {
 }
 
 #[cfg(test)]
+#[path = "exact_tests.rs"]
+mod exact_tests;
+#[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
