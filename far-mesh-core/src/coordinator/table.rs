@@ -43,8 +43,8 @@ pub(super) struct Table {
     aside: Mutex<HashMap<NodeId, Aside>>,
     ways: Mutex<HashMap<NodeId, Way>>,
     standing: Mutex<Standing>,
-    /// Nodes that do not stand where they say.
-    refuted: Mutex<HashSet<NodeId>>,
+    /// Nodes that do not stand where they say, and where they say.
+    refuted: Mutex<HashMap<NodeId, String>>,
 }
 
 /// The way to a node: asked for, and what came of it.
@@ -154,23 +154,24 @@ impl Table {
 
     /// Finds out who does not stand where it says, and tells it once.
     fn judge_claims(&self) {
-        let now = refuted(self.home.as_deref(), &self.offers());
+        let found = refuted(self.home.as_deref(), &self.offers());
         let adverts = self.adverts.borrow();
         let mut known = lock(&self.refuted);
-        for advert in
-            adverts.iter().flatten().filter(|advert| now.contains(&advert.peer) && !known.contains(&advert.peer))
-        {
+        // Once found out, a node is not believed while it says the same: it could answer later from then on.
+        known.retain(|node, region| {
+            adverts.iter().flatten().any(|advert| advert.peer == *node && advert.shard.region == *region)
+        });
+        for advert in adverts.iter().flatten().filter(|advert| found.contains(&advert.peer)) {
             let (node, region) = (advert.peer, &advert.shard.region);
-            tracing::warn!(%node, region, "a node answers faster than light could from where it says it stands");
+            if known.insert(node, region.clone()).is_none() {
+                tracing::warn!(%node, region, "a node answers faster than light could from where it says it stands");
+            }
         }
-        // Once found out, a node is not believed again while it says the same: it could answer later from then on.
-        known.retain(|node| adverts.iter().flatten().any(|advert| advert.peer == *node));
-        known.extend(now);
     }
 
     /// The nodes that do not stand where they say.
     pub(super) fn refuted(&self) -> HashSet<NodeId> {
-        lock(&self.refuted).clone()
+        lock(&self.refuted).keys().copied().collect()
     }
 
     /// The nodes to be asked now, and where they are.
@@ -210,27 +211,29 @@ impl Table {
 
     /// Adverts of nodes that are not set aside.
     pub(super) fn adverts(&self) -> Vec<Advert> {
+        self.each_usable(Advert::clone)
+    }
+
+    fn each_usable<T>(&self, of: impl Fn(&Advert) -> T) -> Vec<T> {
         let mut aside = lock(&self.aside);
         aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
         let adverts = self.adverts.borrow();
         let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
-        adverts.iter().flatten().filter(usable).cloned().collect()
+        adverts.iter().flatten().filter(usable).map(of).collect()
     }
 
     /// The adverts as offers, with the measured way to each node and what was seen of it.
     pub(super) fn offers(&self) -> Vec<Offer> {
-        let adverts = self.adverts();
         let (ways, standing, refuted, now) =
             (lock(&self.ways), lock(&self.standing), lock(&self.refuted), Instant::now());
-        let offer = |advert: &Advert| {
+        self.each_usable(|advert| {
             let rtt = self.node.rtt(&advert.peer).or_else(|| ways.get(&advert.peer)?.rtt);
             Offer {
-                region_refuted: refuted.contains(&advert.peer),
+                region_refuted: refuted.contains_key(&advert.peer),
                 slowdown_percent: standing.slowdown_percent(&advert.peer, now),
                 ..Offer::from_advert(advert, rtt)
             }
-        };
-        adverts.iter().map(offer).collect()
+        })
     }
 
     /// A hop took `factor` times what its advert promises: it costs more in plans for some minutes.
@@ -317,6 +320,32 @@ mod tests {
         table.set_aside(peer);
         announce(6);
         assert!(usable(), "it behaved for a while");
+        node.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_seen_of_a_node_is_in_its_offer() {
+        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
+        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32]), Some("eu-west".into())), NodeId::random());
+        let announce = |seq, region: &str| {
+            let mut advert = advert(peer, seq);
+            advert.shard.region = region.into();
+            drop(table.adverts.send_replace(Some(vec![advert])));
+            table.judge_claims();
+            let offer = table.offers().remove(0);
+            (offer.slowdown_percent, offer.rtt, offer.region_refuted)
+        };
+        assert_eq!(announce(1, "ap-northeast"), (100, None, false));
+        table.slow(peer, 4.0);
+        let rtt = Some(Duration::from_millis(2));
+        lock(&table.ways).insert(peer, Way { rtt, at: Instant::now() });
+        assert_eq!(announce(2, "ap-northeast"), (400, rtt, true));
+        assert_eq!(table.refuted(), HashSet::from([peer]));
+        // It answers late from now on, and is not believed for that; another claim is judged anew.
+        lock(&table.ways).insert(peer, Way { rtt: Some(Duration::from_millis(300)), at: Instant::now() });
+        assert!(announce(3, "ap-northeast").2 && !announce(4, "eu-central").2);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(announce(5, "eu-central").0, 100);
         node.shutdown().await;
     }
 }

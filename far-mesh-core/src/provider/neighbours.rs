@@ -16,8 +16,12 @@ use crate::{
     },
 };
 
-/// How often neighbours are looked for: a look-up costs a few dozen small requests.
-const LOOK: Duration = Duration::from_secs(15);
+/// How soon neighbours are looked for again at first, when the mesh may just be starting; then twice as long each time, up to
+/// [`LOOK`].
+const FIRST_LOOK: Duration = Duration::from_secs(4);
+
+/// How often neighbours are looked for: seldomer than adverts are announced, since a look-up costs as much.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// How long the first pings of a new connection may take before what is known is told.
 const PING: Duration = Duration::from_secs(1);
@@ -38,10 +42,11 @@ struct Measured {
 /// Measures the neighbours of the `span` that `node` serves and tells of changes, until dropped.
 pub(super) async fn keep_measured(node: Node, model: ModelHash, span: Span, links: watch::Sender<Vec<Link>>) {
     let mut measured: HashMap<NodeId, Measured> = HashMap::new();
-    let mut ticks = tokio::time::interval(LOOK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pauses = std::iter::successors(Some(FIRST_LOOK), |pause| Some((*pause * 2).min(LOOK)));
+    let mut pause = Duration::ZERO;
     loop {
-        ticks.tick().await;
+        tokio::time::sleep(pause).await;
+        pause = pauses.next().unwrap_or(LOOK);
         let adverts = match node.adverts(model).await {
             Ok(adverts) => adverts,
             Err(error) => {
