@@ -1,7 +1,7 @@
 //! The mesh behind the HTTP layer: a [`Coordinator`] as an [`Engine`], and its providers in the ledger.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,12 +53,13 @@ impl MeshEngine {
 
     fn served(&self) -> ServedModel {
         let info = self.coordinator.info();
+        let refuted = self.coordinator.refuted_regions();
         ServedModel {
             name: self.coordinator.name().to_owned(),
             hash: info.hash,
             layers: info.layers,
             context_tokens: info.context_tokens,
-            offers: self.coordinator.providers().iter().map(offer).collect(),
+            offers: self.coordinator.providers().iter().map(|advert| offer(advert, &refuted)).collect(),
         }
     }
 
@@ -82,7 +83,7 @@ impl MeshEngine {
         let left = info.context_tokens.saturating_sub(u32::try_from(prompt.len()).unwrap_or(u32::MAX));
         let max_tokens = call.max_tokens.unwrap_or_else(|| DEFAULT_MAX_TOKENS.min(left.max(1)));
         let request = Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
-        let generation = self.coordinator.generate(request).await?;
+        let generation = self.coordinator.generate_in(request, call.region).await?;
         let coordinator = Arc::clone(&self.coordinator);
         Ok(Generation {
             session: generation.session(),
@@ -118,7 +119,7 @@ impl Engine for MeshEngine {
     }
 }
 
-fn offer(advert: &Advert) -> Offer {
+fn offer(advert: &Advert, refuted: &HashSet<NodeId>) -> Offer {
     let shard = &advert.shard;
     let step_ns = f64::from(shard.layer_time_ns) * f64::from(shard.span.len());
     Offer {
@@ -126,6 +127,7 @@ fn offer(advert: &Advert) -> Offer {
         span: shard.span,
         tokens_per_second: (step_ns > 0.0).then(|| 1e9 / step_ns),
         region: (!shard.region.is_empty()).then(|| shard.region.clone()),
+        region_refuted: refuted.contains(&advert.peer),
     }
 }
 

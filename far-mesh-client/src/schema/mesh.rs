@@ -109,6 +109,9 @@ pub struct NodeInfo {
     pub tokens_per_second: Option<f64>,
     /// Where it stands, where it says so.
     pub region: Option<String>,
+    /// It does not stand there: it answers faster than light could from there.
+    #[serde(default)]
+    pub region_refuted: bool,
 }
 
 /// `GET /sessions/{id}`.

@@ -13,4 +13,4 @@ pub use mesh::{
     Coverage, Health, MeshStatus, ModelInfo, ModelList, ModelStatus, NodeInfo, NodeList, PartHealth, SessionAccount,
     SessionState,
 };
-pub use request::{Content, GenerateRequest, Message, Part, Stop};
+pub use request::{Content, GenerateRequest, Message, Part, Region, Stop};

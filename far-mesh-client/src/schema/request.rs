@@ -49,6 +49,9 @@ pub struct GenerateRequest {
     /// Texts that end the output; not part of it. At most 16.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
+    /// Where the nodes that compute should stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<Region>,
     /// Events as they come (the default), or one answer at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
@@ -62,6 +65,20 @@ pub enum Stop {
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+/// Where the nodes of a route should stand: a region's name like `eu` or `us-east` alone prefers it, in an object like
+/// `{"require": "eu"}` it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the name of a region, or {\"require\": name}")]
+pub enum Region {
+    /// As much there as somebody serves.
+    Prefer(String),
+    /// All there, or an error.
+    Require {
+        /// The region.
+        require: String,
+    },
 }
 
 /// A message of a conversation.
@@ -130,6 +147,13 @@ impl GenerateRequest {
     #[must_use]
     pub fn seed(mut self, seed: i64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Sets where the nodes should stand.
+    #[must_use]
+    pub fn region(mut self, region: Region) -> Self {
+        self.region = Some(region);
         self
     }
 

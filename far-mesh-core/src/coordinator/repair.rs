@@ -13,7 +13,7 @@ use crate::{
     id::NodeId,
     limits::MAX_HOPS,
     peer::{Loss, Mender, RemoteHop},
-    route::{Offer, PlanRequest, Route, plan},
+    route::{Offer, PlanRequest, RegionWish, Route, plan},
 };
 
 /// How often the mesh is asked again where nobody can take the place: a node that was started anew announces itself within
@@ -42,6 +42,7 @@ pub(super) struct Repair {
     pub(super) layers: u32,
     pub(super) need: Need,
     pub(super) seed: u64,
+    pub(super) region: Option<RegionWish>,
     pub(super) other_class: OtherClass,
 }
 
@@ -94,7 +95,7 @@ impl Repair {
             kernel_class: Some(loss.kernel_class.clone()),
             dtype: loss.dtype,
             hidden: self.need.hidden,
-            region: None,
+            region: self.region.clone(),
             // What was done is sent again as a prompt is.
             prompt_tokens: loss.done_tokens,
             max_tokens: (self.need.prompt_tokens + self.need.max_tokens).saturating_sub(loss.done_tokens),

@@ -19,7 +19,7 @@ use crate::{
     id::Span,
     limits::MAX_HOPS,
     peer::{Node, RemoteHop, RemoteRoute, StepTime},
-    route::{PlanError, PlanRequest, Route, RouteHop, plan_in_any_dtype},
+    route::{PlanError, PlanRequest, RegionWish, Route, RouteHop, plan_in_any_dtype},
 };
 
 /// How long a request waits for the first look-up in the DHT.
@@ -49,6 +49,7 @@ pub(super) struct Router {
     pub(super) span: Span,
     pub(super) need: Need,
     pub(super) other_class: OtherClass,
+    pub(super) region: Option<RegionWish>,
     /// The route that was opened.
     pub(super) taken: Arc<OnceLock<Vec<RemoteHop>>>,
 }
@@ -97,6 +98,7 @@ impl Router {
             layers: self.span.len(),
             need: self.need,
             seed: seed(request),
+            region: self.region.clone(),
             other_class: self.other_class,
         }
     }
@@ -113,7 +115,7 @@ impl Router {
             kernel_class: None,
             dtype: request.dtype,
             hidden: self.need.hidden,
-            region: None,
+            region: self.region.clone(),
             prompt_tokens: self.need.prompt_tokens,
             max_tokens: self.need.max_tokens,
             context_tokens: request.context_tokens,

@@ -24,6 +24,7 @@ use crate::{
     id::{NodeId, Span},
     model::{ModelConfig, Source},
     peer::{Advert, Node, RemoteHop},
+    route::RegionWish,
     session::{DEFAULT_CHUNK_TOKENS, GenerateError, Generator, GeneratorConfig, Request},
     shard::{self, LocalHead, Shard},
     task::Tasks,
@@ -160,9 +161,17 @@ impl Coordinator {
     /// # Errors
     /// [`GenerateError`]; [`HopError::NoRoute`] in it names the layers that no one serves.
     pub async fn generate(&self, request: Request) -> Result<Generation, GenerateError> {
+        self.generate_in(request, None).await
+    }
+
+    /// As [`Coordinator::generate`], along hops that stand where they are wished to.
+    ///
+    /// # Errors
+    /// As there; the layers that nobody serves in a required region are named too.
+    pub async fn generate_in(&self, request: Request, region: Option<RegionWish>) -> Result<Generation, GenerateError> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let taken = Arc::new(OnceLock::new());
-        let router = self.router(prompt_tokens, request.max_tokens, &taken);
+        let router = Router { region, ..self.router(prompt_tokens, request.max_tokens, &taken) };
         let mut rest = self.generator.generate(Arc::new(router), request)?;
         let live = Live::one_more(&self.live);
         let first = match rest.next().await {
@@ -194,6 +203,7 @@ impl Coordinator {
             span: self.span,
             need,
             other_class: self.other_class,
+            region: None,
             taken: Arc::clone(taken),
         }
     }

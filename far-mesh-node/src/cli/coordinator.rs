@@ -4,7 +4,7 @@ use clap::Args;
 use far_ledger::cost::Price;
 
 use super::MeshArgs;
-use crate::config::{Flags, Precision, Quantize, Threads, parse_money};
+use crate::config::{Flags, Precision, Quantize, Threads, parse_money, parse_region};
 
 /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
 ///
@@ -37,6 +37,11 @@ pub struct CoordinatorArgs {
     #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>)]
     pub price: Option<Price>,
 
+    /// Where the coordinator stands, like eu-west: nodes that answer faster than light could from where they say are not
+    /// believed
+    #[arg(long, value_name = "NAME", value_parser = parse_region)]
+    pub region: Option<String>,
+
     /// Threads that compute [default: the processors this process may use; more only take turns]
     #[arg(long, value_name = "N")]
     pub threads: Option<Threads>,
@@ -54,6 +59,7 @@ impl CoordinatorArgs {
             precision: self.precision,
             quantize: self.quantize,
             price: self.price,
+            region: self.region.clone(),
             threads: self.threads,
             ..self.mesh.flags()
         }
@@ -69,7 +75,7 @@ mod tests {
     #[test]
     fn all_flags() {
         let line = "far-mesh coordinator --model m --price 0.5 --bootstrap /ip4/127.0.0.1/tcp/1 \
-                    --bootstrap /ip4/127.0.0.1/tcp/2 --listen /ip4/127.0.0.1/tcp/0 --http [::1]:0 --psk k --threads 3 --json";
+                    --bootstrap /ip4/127.0.0.1/tcp/2 --listen /ip4/127.0.0.1/tcp/0 --http [::1]:0 --psk k --threads 3 --region eu-west --json";
         let Command::Coordinator(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!()
         };
@@ -77,7 +83,7 @@ mod tests {
         assert_eq!((flags.bootstrap.len(), flags.listen.len()), (2, 1));
         assert_eq!(flags.http.unwrap().to_string(), "[::1]:0");
         assert_eq!(flags.price.unwrap().per_token().nano(), 500_000_000);
-        assert_eq!(flags.psk, Some("k".into()));
+        assert_eq!((flags.psk, flags.region), (Some("k".into()), Some("eu-west".into())));
         assert!(args.mesh.json);
     }
 

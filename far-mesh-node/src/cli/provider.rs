@@ -77,6 +77,10 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "NAME", value_parser = parse_region, help_heading = "Mesh")]
     pub region: Option<String>,
 
+    /// What the node's line carries in a second, such as 12MiB for 100 Mbit/s [default: not advertised, counted as that]
+    #[arg(long, value_name = "SIZE", help_heading = "Mesh")]
+    pub bandwidth: Option<ByteSize>,
+
     /// Threads that compute [default: the processors this process may use; more only take turns]
     #[arg(long, value_name = "N")]
     pub threads: Option<Threads>,
@@ -95,6 +99,7 @@ impl ProviderRunArgs {
             device: self.device,
             precision: self.precision,
             quantize: self.quantize,
+            bandwidth: self.bandwidth,
             max_memory: self.max_memory,
             max_sessions: self.max_sessions,
             wallet: self.wallet,
@@ -126,13 +131,14 @@ mod tests {
     fn all_flags() {
         let line = format!(
             "--model m --layers 10..20 --device cpu --precision exact --wallet {WALLET} --price 0.0003 --region eu \
-             --max-memory 6GiB --max-sessions 64 --json"
+             --max-memory 6GiB --max-sessions 64 --bandwidth 12MiB --json"
         );
         let flags = parse(&line).unwrap().flags();
         assert_eq!(flags.layers.unwrap().to_string(), "10..20");
         assert_eq!((flags.device, flags.precision), (Some(Device::Cpu), Some(Precision::Exact)));
         assert_eq!(flags.wallet.unwrap().to_string(), WALLET);
         assert_eq!(flags.max_memory, Some(ByteSize(6 << 30)));
+        assert_eq!(flags.bandwidth, Some(ByteSize(12 << 20)));
         assert_eq!(flags.max_sessions.unwrap().get(), 64);
         assert_eq!(flags.region.as_deref(), Some("eu"));
     }

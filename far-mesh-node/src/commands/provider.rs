@@ -103,7 +103,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         wallet: config.wallet.map(|wallet| Wallet(*wallet.as_bytes())),
         price_nano_far: price_of(config, span, info.layers),
         region: config.region.clone().unwrap_or_default(),
-        bandwidth_kib_s: 0,
+        bandwidth_kib_s: config.bandwidth.map_or(0, |size| u32::try_from(size.0 >> 10).unwrap_or(u32::MAX).max(1)),
         max_sessions,
         device: device.name(threads),
         device_mib: u32::try_from(device.total_bytes() >> 20).unwrap_or(u32::MAX),

@@ -41,6 +41,8 @@ pub struct Flags {
     pub wallet: Option<WalletAddress>,
     /// `--region`
     pub region: Option<String>,
+    /// `--bandwidth`
+    pub bandwidth: Option<ByteSize>,
     /// `--max-memory`
     pub max_memory: Option<ByteSize>,
     /// `--max-sessions`

@@ -110,9 +110,15 @@ pub const KEYS: &[Key] = &[
         ..one("wallet", &["FAR_MESH_WALLET"], PROVIDER)
     },
     Key {
-        meaning: "where the node stands, as its advert says",
-        default: "none: it is not advertised",
-        ..one("region", &["FAR_MESH_REGION"], PROVIDER)
+        meaning: "where the node stands, like eu-west; a provider advertises it, a coordinator finds out by the speed of \
+                  light who does not stand where he says",
+        default: "none: a provider does not advertise it, a coordinator believes what others say",
+        ..one("region", &["FAR_MESH_REGION"], COMPUTING)
+    },
+    Key {
+        meaning: "what the node's line carries in a second, as its advert says",
+        default: "none: routes count on 100 Mbit/s, what most homes can send",
+        ..one("bandwidth", &["FAR_MESH_BANDWIDTH"], PROVIDER)
     },
     Key {
         meaning: "most memory that layers = 'auto' fills with weights and caches",

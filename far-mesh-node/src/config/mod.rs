@@ -40,6 +40,8 @@ pub use entry::Origin;
 pub use error::{ConfigError, ValueError};
 pub use flags::Flags;
 pub use key::{KEYS, Key, Role};
-pub use settings::{Config, DEFAULT_MODEL, DEFAULT_PRICE, parse_money, parse_multiaddr, parse_region};
+pub use settings::{
+    Config, DEFAULT_MODEL, DEFAULT_PRICE, MAX_REGION_CHARS, parse_money, parse_multiaddr, parse_region,
+};
 pub use sources::{FILE_NAME, Sources};
 pub use value::{ByteSize, HttpAddress, SecretUrl, Sessions, Sha256, Threads};

@@ -26,7 +26,7 @@ pub const DEFAULT_MODEL: &str = "smollm2-135m-instruct";
 pub const DEFAULT_PRICE: Price = Price::new(Amount::from_nano_u32(100_000));
 
 /// Longest name of a region: an advert has little room.
-const MAX_REGION_CHARS: usize = 32;
+pub const MAX_REGION_CHARS: usize = 32;
 
 /// Longest name or path of a model.
 const MAX_MODEL_CHARS: usize = 4096;
@@ -65,6 +65,8 @@ pub struct Config {
     pub wallet: Option<WalletAddress>,
     /// Where the node stands.
     pub region: Option<String>,
+    /// What its line carries in a second.
+    pub bandwidth: Option<ByteSize>,
     /// Most memory for weights and caches.
     pub max_memory: Option<ByteSize>,
     /// Most sessions served at once.
@@ -111,6 +113,7 @@ impl Config {
             device: reader.parsed("device")?.unwrap_or_default(),
             wallet: reader.one("wallet", parse_money)?,
             region: reader.one("region", parse_region)?,
+            bandwidth: reader.parsed("bandwidth")?,
             max_memory: reader.parsed("max_memory")?,
             max_sessions: reader.parsed("max_sessions")?,
             other_kernel_class: reader.parsed("other_kernel_class")?.unwrap_or_default(),
@@ -174,6 +177,7 @@ impl Config {
             device => self.device, "device", "--device", |value| value;
             wallet => self.wallet, "wallet", "--wallet", Some;
             region => self.region, "region", "--region", Some;
+            bandwidth => self.bandwidth, "bandwidth", "--bandwidth", Some;
             max_memory => self.max_memory, "max_memory", "--max-memory", Some;
             max_sessions => self.max_sessions, "max_sessions", "--max-sessions", Some;
         }

@@ -6,6 +6,7 @@ use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
     coordinator::Prompt,
     id::{ModelHash, NodeId, SessionId, Span},
+    route::RegionWish,
     session::{Event, GenerateError, Sampling},
 };
 use futures::{future::BoxFuture, stream::BoxStream};
@@ -56,6 +57,8 @@ pub struct Offer {
     pub tokens_per_second: Option<f64>,
     /// Where it stands, where it says so.
     pub region: Option<String>,
+    /// It does not stand there.
+    pub region_refuted: bool,
 }
 
 /// A generation to start. All numbers are within their ranges.
@@ -71,6 +74,8 @@ pub struct GenerateCall {
     pub sampling: Sampling,
     /// Texts that end the output.
     pub stop: Vec<String>,
+    /// Where the hops should stand.
+    pub region: Option<RegionWish>,
     /// Report log-probabilities with this many alternatives.
     pub logprobs: Option<u8>,
 }
@@ -182,6 +187,7 @@ mod tests {
             span: span.parse().unwrap(),
             tokens_per_second: None,
             region: None,
+            region_refuted: false,
         };
         ServedModel {
             name: "m".into(),

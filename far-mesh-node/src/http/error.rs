@@ -91,6 +91,11 @@ impl ApiError {
     fn from_hop(error: &HopError, message: String) -> Self {
         match error {
             HopError::NoRoute(PlanError::Uncovered { .. }) => Self::unserved(message),
+            HopError::NoRoute(PlanError::Region { .. }) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "region_not_served", message)
+                    .about("region")
+                    .retry_after(RETRY_AFTER)
+            }
             // Busy, not broken: the client may come back.
             HopError::Full { .. } | HopError::NoRoute(PlanError::NoRoom { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "mesh_full", message).retry_after(RETRY_AFTER)

@@ -71,6 +71,7 @@ async fn run(
         max_tokens: checked.max_tokens,
         sampling: checked.sampling,
         stop: checked.stop,
+        region: checked.region,
         logprobs: None,
     };
     let mut live = live::start(&app, &model.name, call, prompt_field).await?;

@@ -70,6 +70,7 @@ pub(super) async fn nodes(State(app): State<Arc<App>>, Path(id): Path<String>) -
         layers: inclusive(offer.span),
         tokens_per_second: offer.tokens_per_second,
         region: offer.region.clone(),
+        region_refuted: offer.region_refuted,
     };
     Ok(Json(NodeList { nodes: model.offers.iter().map(info).collect(), model: model.name }))
 }

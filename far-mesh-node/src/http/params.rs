@@ -1,12 +1,14 @@
 //! The parameters that all generating routes share, checked against their ranges.
 
-use far_mesh_client::schema::{Content, Message, Stop};
+use far_mesh_client::schema::{Content, Message, Region, Stop};
 use far_mesh_core::{
+    route::RegionWish,
     session::{MAX_STOP_BYTES, MAX_STOPS, Sampling},
     token::{self, MAX_MESSAGES},
 };
 
 use super::error::ApiError;
+use crate::config::MAX_REGION_CHARS;
 
 /// Parameters as they came.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,7 @@ pub(super) struct Params {
     pub(super) presence_penalty: Option<f64>,
     pub(super) seed: Option<i64>,
     pub(super) stop: Option<Stop>,
+    pub(super) region: Option<Region>,
 }
 
 /// The [`Params`] of a request: each route's type has the fields itself, so that an error can name the place of one.
@@ -37,6 +40,7 @@ macro_rules! params {
             presence_penalty: $request.presence_penalty,
             seed: $request.seed,
             stop: $request.stop,
+            region: $request.region,
         }
     };
 }
@@ -48,6 +52,7 @@ pub(super) struct Checked {
     pub(super) max_tokens: Option<u32>,
     pub(super) sampling: Sampling,
     pub(super) stop: Vec<String>,
+    pub(super) region: Option<RegionWish>,
 }
 
 impl Params {
@@ -70,7 +75,7 @@ impl Params {
             seed: self.seed.map(i64::cast_unsigned),
         };
         let max_tokens = self.max_tokens.map(|value| integer("max_tokens", value, 1, u32::MAX.into())).transpose()?;
-        Ok(Checked { max_tokens, sampling, stop: stops(self.stop)? })
+        Ok(Checked { max_tokens, sampling, stop: stops(self.stop)?, region: self.region.map(region).transpose()? })
     }
 }
 
@@ -104,6 +109,21 @@ fn stops(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
         return Err(ApiError::range("stop", message));
     }
     Ok(stops)
+}
+
+fn region(region: Region) -> Result<RegionWish, ApiError> {
+    let (Region::Prefer(name) | Region::Require { require: name }) = &region;
+    if name.is_empty() || name.chars().count() > MAX_REGION_CHARS || name.chars().any(char::is_control) {
+        let message = format!(
+            "the name of the region has {} characters, must have from 1 to {MAX_REGION_CHARS}, none of control",
+            name.chars().count()
+        );
+        return Err(ApiError::range("region", message));
+    }
+    Ok(match region {
+        Region::Prefer(name) => RegionWish::Prefer(name),
+        Region::Require { require } => RegionWish::Require(require),
+    })
 }
 
 /// A conversation as the chat template takes it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use far_mesh_client::schema::{Message, Stop};
+use far_mesh_client::schema::{Message, Region, Stop};
 use far_mesh_core::coordinator::Prompt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +41,7 @@ pub(in crate::http) struct ChatRequest {
     presence_penalty: Option<f64>,
     seed: Option<i64>,
     stop: Option<Stop>,
+    region: Option<Region>,
     n: Option<i64>,
     logprobs: Option<bool>,
     top_logprobs: Option<i64>,
@@ -87,6 +88,7 @@ pub(in crate::http) async fn chat(
         max_tokens: checked.max_tokens,
         sampling: checked.sampling,
         stop: checked.stop,
+        region: checked.region,
         logprobs,
     };
     let plan = Plan {

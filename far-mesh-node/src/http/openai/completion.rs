@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
-use far_mesh_client::schema::Stop;
+use far_mesh_client::schema::{Region, Stop};
 use far_mesh_core::coordinator::Prompt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +41,7 @@ pub(in crate::http) struct CompletionRequest {
     presence_penalty: Option<f64>,
     seed: Option<i64>,
     stop: Option<Stop>,
+    region: Option<Region>,
     n: Option<i64>,
     best_of: Option<i64>,
     logprobs: Option<i64>,
@@ -108,6 +109,7 @@ pub(in crate::http) async fn completion(
         max_tokens: checked.max_tokens,
         sampling: checked.sampling.clone(),
         stop: checked.stop.clone(),
+        region: checked.region.clone(),
         logprobs,
     };
     let calls = prompts.into_iter().flat_map(|prompt| choices_of(&call(prompt), choices)).collect();

@@ -40,6 +40,8 @@ async fn values_out_of_range_are_422_and_wrong_types_400_with_the_field() {
         ("presence_penalty", json!(-3), json!("x")),
         ("stop", json!([""]), json!(7)),
         ("stop", json!(vec!["s"; 17]), json!({ "a": 1 })),
+        ("region", json!(""), json!(7)),
+        ("region", json!({ "require": "x".repeat(33) }), json!({ "forbid": "eu" })),
     ] {
         for path in [GENERATE, COMPLETION] {
             check(&rig, path, json!({ "model": MODEL, "prompt": "x", field: range }), 422, field).await;

@@ -3,9 +3,15 @@
 use far_ledger::{Status, Store};
 use far_mesh_client::{
     Error,
-    schema::{Event, FinishReason, GenerateRequest, Message, SessionState},
+    schema::{Event, FinishReason, GenerateRequest, Message, Region, SessionState},
 };
-use far_mesh_core::{coordinator::Prompt, token};
+use far_mesh_core::{
+    coordinator::Prompt,
+    hop::HopError,
+    id::Span,
+    route::{PlanError, RegionWish},
+    token,
+};
 use futures::StreamExt;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -69,9 +75,39 @@ async fn chat_takes_messages_or_a_prompt() {
     assert_eq!(call.prompt, Prompt::Chat(vec![said("system", "be brief"), said("user", "hi")]));
     assert_eq!((call.sampling.seed, call.sampling.temperature, call.max_tokens), (Some(7), 0.5, None));
 
+    assert_eq!(call.region, None);
+
     let events = json_lines(rig.stream("/api/inference/chat", json!({ "prompt": "hi" })).await);
     assert_eq!(events.len(), 2);
     assert_eq!(rig.engine.last_call().prompt, Prompt::Chat(vec![said("user", "hi")]));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_region_is_preferred_by_its_name_and_required_by_an_object() {
+    let rig = Rig::new(MockEngine::saying(&["ok"])).await;
+    let prefer = RegionWish::Prefer("eu".into());
+    let require = RegionWish::Require("us-east".into());
+    for path in ["/inference/generate", "/v1/completions"] {
+        rig.post_json(path, json!({ "prompt": "x", "stream": false, "region": "eu" }), 200).await;
+        assert_eq!(rig.engine.last_call().region, Some(prefer.clone()), "{path}");
+    }
+    let messages = json!([{ "role": "user", "content": "x" }]);
+    for path in ["/api/inference/chat", "/v1/chat/completions"] {
+        let body = json!({ "messages": messages, "stream": false, "region": { "require": "us-east" } });
+        rig.post_json(path, body, 200).await;
+        assert_eq!(rig.engine.last_call().region, Some(require.clone()), "{path}");
+    }
+    let request = GenerateRequest::text("x").region(Region::Require { require: "us-east".into() });
+    rig.client.generate_whole(&request).await.unwrap();
+    assert_eq!(rig.engine.last_call().region, Some(require));
+
+    let missing = vec![Span::new(10, 20).unwrap()];
+    let nowhere = PlanError::Region { model: "m".into(), missing, region: "eu".into() };
+    let error = crate::http::ApiError::from_generation(&HopError::NoRoute(nowhere).into(), "prompt");
+    let detail = error.body().error;
+    assert_eq!((detail.code.as_deref(), detail.param.as_deref()), (Some("region_not_served"), Some("region")));
+    assert!(detail.message.contains("layers 10..20 of m are served, but not in region eu"), "{}", detail.message);
     rig.end().await;
 }
 

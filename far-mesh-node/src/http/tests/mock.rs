@@ -57,6 +57,7 @@ pub(super) fn model(name: &str) -> ServedModel {
         span: Span::new(start, start + 10).unwrap(),
         tokens_per_second: Some(100.0),
         region: None,
+        region_refuted: false,
     };
     ServedModel {
         name: name.to_owned(),
