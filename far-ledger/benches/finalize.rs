@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         layers_end: 10,
         tokens: 50,
         compute_ms: 9,
+        exact: true,
     });
     for hop in &hops {
         store.upsert_node(&Node::new(&hop.node_id, now)).await?;

@@ -25,6 +25,8 @@ pub struct Work {
     pub tokens: u64,
     /// Time its device spent on them, in ms, as the node says itself: for show, never for pay.
     pub compute_ms: u64,
+    /// False where it took the place of a lost hop and may have given other bits.
+    pub exact: bool,
 }
 
 /// A node's part in a session and its pay.
@@ -42,6 +44,8 @@ pub struct Contribution {
     pub token_layers: u64,
     /// Time its device spent, in ms.
     pub compute_ms: u64,
+    /// False where it took the place of a lost hop and may have given other bits.
+    pub exact: bool,
     /// Its share of the session's cost.
     pub payment: Amount,
 }
@@ -100,10 +104,12 @@ pub fn share_out(total: Amount, work: &[Work]) -> Result<Vec<Contribution>, Shar
             tokens: 0,
             token_layers: 0,
             compute_ms: 0,
+            exact: true,
             payment: Amount::ZERO,
         });
         let token_layers = done.tokens.checked_mul(layers.into()).ok_or_else(|| overflow("token_layers"))?;
         part.layers_end = part.layers_end.max(done.layers_end);
+        part.exact &= done.exact;
         part.tokens = counted(part.tokens, done.tokens).ok_or_else(|| overflow("tokens"))?;
         part.token_layers = counted(part.token_layers, token_layers).ok_or_else(|| overflow("token_layers"))?;
         part.compute_ms = counted(part.compute_ms, done.compute_ms).ok_or_else(|| overflow("compute_ms"))?;
@@ -125,7 +131,14 @@ mod tests {
     use super::*;
 
     fn work(node_id: &str, layers: (u32, u32), tokens: u64) -> Work {
-        Work { node_id: node_id.into(), layers_start: layers.0, layers_end: layers.1, tokens, compute_ms: 3 }
+        Work {
+            node_id: node_id.into(),
+            layers_start: layers.0,
+            layers_end: layers.1,
+            tokens,
+            compute_ms: 3,
+            exact: true,
+        }
     }
 
     fn nano(nano: i64) -> Amount {
@@ -147,6 +160,13 @@ mod tests {
         assert_eq!((parts[0].layers_end, parts[0].tokens, parts[0].token_layers), (20, 7, 90));
         assert_eq!(parts[0].compute_ms, 6);
         assert_eq!(parts[0].payment.nano() + parts[1].payment.nano(), 90);
+    }
+
+    #[test]
+    fn one_account_with_other_bits_tells_of_them() {
+        let other = Work { exact: false, ..work("a", (0, 10), 2) };
+        let parts = share_out(nano(90), &[work("a", (0, 10), 5), other, work("b", (10, 20), 7)]).unwrap();
+        assert_eq!(parts.iter().map(|part| part.exact).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

@@ -54,6 +54,7 @@
 //!     layers_end: end,
 //!     tokens: 12,
 //!     compute_ms: 40,
+//!     exact: true,
 //! };
 //! let outcome = Outcome::settle(price, cost.tokens(), &[hop("alice", 0, 10), hop("bob", 10, 30)], now)?;
 //! store.finalize_session("session-1", &outcome).await?;

@@ -235,6 +235,7 @@ mod tests {
             tokens: 5,
             token_layers: 50,
             compute_ms: 1,
+            exact: true,
             payment: Amount::from_nano(payment).unwrap(),
         }
     }

@@ -34,7 +34,7 @@ fn session(id: &str) -> NewSession {
 }
 
 fn work(node: &str, layers: (u32, u32), tokens: u64) -> Work {
-    Work { node_id: node.into(), layers_start: layers.0, layers_end: layers.1, tokens, compute_ms: 7 }
+    Work { node_id: node.into(), layers_start: layers.0, layers_end: layers.1, tokens, compute_ms: 7, exact: true }
 }
 
 /// Three hops of ten layers, 50 positions, 20 tokens at 0.0001 FAR.
@@ -52,6 +52,7 @@ fn outcome_for(node: &str, tokens: u64, cost: Amount) -> Outcome {
         tokens,
         token_layers: tokens,
         compute_ms: 0,
+        exact: true,
         payment: cost,
     };
     Outcome::new(1, cost, vec![part], at(9)).unwrap()

@@ -108,4 +108,16 @@ pub struct Contribution {
     pub payment_far: String,
     /// Milliseconds its device spent, as the node says itself.
     pub compute_ms: u64,
+    /// False, and only then sent, where it took the place of a lost node and computes in another way: from there on the
+    /// output need not be that of the undisturbed run, bit for bit.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub exact: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }

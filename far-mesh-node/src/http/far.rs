@@ -153,5 +153,6 @@ pub(super) fn contribution(part: &far_ledger::Contribution) -> Contribution {
         tokens: part.tokens,
         payment_far: part.payment.to_string(),
         compute_ms: part.compute_ms,
+        exact: part.exact,
     }
 }

@@ -12,6 +12,7 @@ use far_mesh_core::{
 pub fn of_accounts(accounts: &[Account], positions: u64, own: NodeId) -> Vec<Work> {
     let work = |account: &Account| Work {
         compute_ms: u64::try_from(account.compute.as_millis()).unwrap_or(u64::MAX),
+        exact: account.exact,
         ..one(account.node, account.span, account.tokens.min(positions), own)
     };
     accounts.iter().map(work).collect()
@@ -29,6 +30,7 @@ fn one(node: Option<NodeId>, span: Span, tokens: u64, own: NodeId) -> Work {
         layers_end: span.end(),
         tokens,
         compute_ms: 0,
+        exact: true,
     }
 }
 

@@ -49,6 +49,7 @@ impl Read for ContributionRow {
                 tokens: number(row, "tokens_contributed")?,
                 token_layers: number(row, "token_layers")?,
                 compute_ms: number(row, "compute_ms")?,
+                exact: number::<u32>(row, "exact")? != 0,
                 payment: amount(row, "payment_far")?,
             },
             paid_at: optional_time(row, "paid_at")?,

@@ -35,8 +35,9 @@ SELECT * FROM far_session_contributions WHERE session_id = $1 ORDER BY layers_st
 
 const CONTRIBUTE: &str = "
 INSERT INTO far_session_contributions
-    (session_id, node_id, layers_start, layers_end, tokens_contributed, token_layers, compute_ms, payment_far)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    (session_id, node_id, layers_start, layers_end, tokens_contributed, token_layers, compute_ms, exact,
+     payment_far)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// Adds only where the sum fits: SQLite would turn a sum beyond 2^63 into a float without a word.
 const EARN: &str = "
@@ -136,6 +137,7 @@ async fn contribute(
         .bind(field::bigint("tokens", part.tokens)?)
         .bind(field::bigint("token_layers", part.token_layers)?)
         .bind(field::bigint("compute_ms", part.compute_ms)?)
+        .bind(i64::from(part.exact))
         .bind(part.payment.nano())
         .execute(connection)
         .await?;

@@ -58,8 +58,15 @@ fn links_are_the_first_to_go_where_there_is_no_room() {
     assert_eq!(opened(full.clone()).links.len(), MAX_LINKS);
     let long: libp2p::Multiaddr = format!("/dns4/{}/tcp/1", "x".repeat(140)).parse().unwrap();
     let text = "x".repeat(MAX_TEXT_BYTES);
-    let long =
-        ShardOffer { addrs: vec![long; MAX_ADDRS], device: text.clone(), build: text.clone(), region: text, ..full };
+    let long = ShardOffer {
+        addrs: vec![long; MAX_ADDRS],
+        model_name: text.clone(),
+        kernel_class: text.clone(),
+        device: text.clone(),
+        build: text.clone(),
+        region: text,
+        ..full
+    };
     assert_eq!(opened(long).links, []);
 }
 
