@@ -39,8 +39,13 @@ struct Measured {
     at: Instant,
 }
 
-/// Measures the neighbours of the `span` that `node` serves and tells of changes, until dropped.
-pub(super) async fn keep_measured(node: Node, model: ModelHash, span: Span, links: watch::Sender<Vec<Link>>) {
+/// Measures the neighbours of the `span` that `node` serves at the time and tells of changes, until dropped.
+pub(super) async fn keep_measured(
+    node: Node,
+    model: ModelHash,
+    span: impl Fn() -> Span + Send,
+    links: watch::Sender<Vec<Link>>,
+) {
     let mut measured: HashMap<NodeId, Measured> = HashMap::new();
     let mut pauses = std::iter::successors(Some(FIRST_LOOK), |pause| Some((*pause * 2).min(LOOK)));
     let mut pause = Duration::ZERO;
@@ -54,7 +59,8 @@ pub(super) async fn keep_measured(node: Node, model: ModelHash, span: Span, link
                 continue;
             }
         };
-        let beside = |advert: &&Advert| advert.peer != node.id() && touches(span, advert.shard.span);
+        let own = span();
+        let beside = |advert: &&Advert| advert.peer != node.id() && touches(own, advert.shard.span);
         let neighbours = adverts.iter().filter(beside).collect::<Vec<_>>();
         note(&mut measured, &node, &neighbours);
         let chosen = chosen(node.id(), &neighbours, &measured);
@@ -226,7 +232,7 @@ mod tests {
         second.announce(shard(span(10, 30))).await.unwrap();
         let learned = |node: &Node, own: Span| {
             let (links, mut heard) = watch::channel(Vec::new());
-            let task = keep_measured(node.clone(), MODEL, own, links);
+            let task = keep_measured(node.clone(), MODEL, move || own, links);
             async move {
                 let heard = async { heard.wait_for(|links: &Vec<Link>| !links.is_empty()).await.unwrap().clone() };
                 let heard = std::pin::pin!(heard);

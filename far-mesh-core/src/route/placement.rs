@@ -114,6 +114,12 @@ pub fn rebalance(layers: u32, holders: &[Holder], node: &NodeId, round: u64) -> 
     (before < (others + 1usize).div_ceil(MOVERS)).then_some(found)
 }
 
+/// Whether the move of `node` to the span `to` is worth it, as `holders` are seen now; whose turn it is does not count.
+pub fn is_worth(layers: u32, holders: &[Holder], node: &NodeId, to: Span) -> bool {
+    let profile = Profile::of(layers, holders);
+    holders.iter().find(|holder| holder.node == *node).is_some_and(|own| profile.gain(own, to).is_some())
+}
+
 /// Whether a node that moves `from` one span `to` another leaves every layer with a holder, as `holders` are seen now.
 pub fn may_leave(holders: &[Holder], node: &NodeId, from: Span, to: Span) -> bool {
     let held = |layer: u32| {
@@ -169,11 +175,16 @@ impl Profile {
         starts.filter_map(with).max_by(better).map(|(_, span, with)| (span, with))
     }
 
-    /// A span that `holder` had better serve, if it is worth the move and leaves no layer with nobody.
+    /// The span that `holder` had best serve, if it is worth the move.
     fn better(&self, holder: &Holder) -> Option<Move> {
-        let mut without = self.clone();
-        without.change(holder.span, |rate| rate.saturating_sub(holder.rate()));
-        let (to, after) = without.best(holder.span.len(), holder.rate())?;
+        let (to, _) = self.without(holder).best(holder.span.len(), holder.rate())?;
+        self.gain(holder, to)
+    }
+
+    /// The move of `holder` to a span, if it is worth it and leaves no layer with nobody.
+    fn gain(&self, holder: &Holder, to: Span) -> Option<Move> {
+        let mut after = self.without(holder);
+        after.change(to, |own| own.saturating_add(rate(to.len(), holder.layer_time_ns)));
         let lost = self.rates.iter().zip(&after.rates).any(|(before, after)| *before > 0 && *after == 0);
         let (now, then) = (self.slowest(), after.slowest());
         let uncovered = |profile: &Self| profile.rates.iter().filter(|rate| **rate == 0).count();
@@ -181,6 +192,12 @@ impl Profile {
         let gain = uncovered(&after) < uncovered(self)
             || now.0 > 0 && u128::from(then.0) * u128::from(parts) >= u128::from(now.0) * u128::from(times);
         (to != holder.span && !lost && gain).then_some(Move { from: holder.span, to, raised: (now, then) })
+    }
+
+    fn without(&self, holder: &Holder) -> Self {
+        let mut without = self.clone();
+        without.change(holder.span, |rate| rate.saturating_sub(holder.rate()));
+        without
     }
 }
 

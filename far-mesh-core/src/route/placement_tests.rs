@@ -97,6 +97,8 @@ fn a_node_moves_when_that_is_worth_it_and_its_layers_stay_served() {
     // A hole is always worth it.
     let hole = [holder(1, "0..10", 100), holder(2, "0..10", 900)];
     assert_eq!(moves(&hole, 1), Some((span("0..10"), span("10..20"))));
+    assert!(is_worth(20, &hole, &node(1), span("10..20")) && !is_worth(20, &hole, &node(1), span("0..10")));
+    assert!(!is_worth(20, &hole[..1], &node(1), span("10..20")) && !is_worth(20, &hole, &node(9), span("10..20")));
     assert_eq!(moves(&hole[..1], 1), None, "the hole would only be elsewhere");
 }
 

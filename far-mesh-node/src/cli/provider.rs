@@ -5,7 +5,7 @@ use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
 use crate::config::{
-    ByteSize, Device, Flags, Layers, Precision, Quantize, Sessions, Threads, parse_money, parse_region,
+    ByteSize, Device, Flags, Layers, Precision, Quantize, Seconds, Sessions, Threads, parse_money, parse_region,
 };
 
 /// Serve layers of a model.
@@ -65,6 +65,11 @@ pub struct ProviderRunArgs {
     #[arg(long, value_name = "N")]
     pub max_sessions: Option<Sessions>,
 
+    /// How often --layers auto looks whether the mesh needs this node elsewhere, 0 for never; it moves only where both spans
+    /// fit the free memory meanwhile [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub rebalance_interval: Option<Seconds>,
+
     /// Ethereum address that what the node earns is recorded for [default: none, it is recorded for the node alone]
     #[arg(long, value_name = "0x...", value_parser = parse_money::<WalletAddress>, help_heading = "Pay")]
     pub wallet: Option<WalletAddress>,
@@ -102,6 +107,7 @@ impl ProviderRunArgs {
             bandwidth: self.bandwidth,
             max_memory: self.max_memory,
             max_sessions: self.max_sessions,
+            rebalance_interval: self.rebalance_interval,
             wallet: self.wallet,
             price: self.price,
             region: self.region.clone(),
@@ -131,7 +137,7 @@ mod tests {
     fn all_flags() {
         let line = format!(
             "--model m --layers 10..20 --device cpu --precision exact --wallet {WALLET} --price 0.0003 --region eu \
-             --max-memory 6GiB --max-sessions 64 --bandwidth 12MiB --json"
+             --max-memory 6GiB --max-sessions 64 --bandwidth 12MiB --rebalance-interval 0 --json"
         );
         let flags = parse(&line).unwrap().flags();
         assert_eq!(flags.layers.unwrap().to_string(), "10..20");
@@ -140,6 +146,7 @@ mod tests {
         assert_eq!(flags.max_memory, Some(ByteSize(6 << 30)));
         assert_eq!(flags.bandwidth, Some(ByteSize(12 << 20)));
         assert_eq!(flags.max_sessions.unwrap().get(), 64);
+        assert_eq!(flags.rebalance_interval.unwrap().interval(), None);
         assert_eq!(flags.region.as_deref(), Some("eu"));
     }
 
@@ -150,6 +157,7 @@ mod tests {
             ("--layers 5..5", "A..B"),
             ("--device tpu", "cuda:N"),
             ("--max-sessions 0", "1 to 4096"),
+            ("--rebalance-interval 5m", "0 for never"),
             ("--wallet 0x12", "40 hexadecimal digits"),
             ("--max-memory lots", "6GiB"),
         ] {

@@ -3,8 +3,8 @@
 use far_mesh_core::{
     id::Span,
     model::{ModelConfig, Source},
-    peer::{Node, Wallet},
-    provider::{Provider, Terms},
+    peer::{Node, ServeConfig, Wallet},
+    provider::{Provider, Rebalance, Terms},
     route::placement::{self, Holder},
     shard::{self, Batching, Load, plan_span},
     task::Tasks,
@@ -95,6 +95,7 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         batching,
         isa: None,
     };
+    let again = shard.clone();
     let shard = load(shard, &format!("loading layers {span}")).await?;
     let info = shard.info();
     tracing::info!(%span, packed_bytes = info.packed_bytes, arena_bytes = info.arena_bytes, "loaded");
@@ -108,7 +109,13 @@ async fn start(config: &Config) -> Result<(Node, Provider), CommandError> {
         device: device.name(threads),
         device_mib: u32::try_from(device.total_bytes() >> 20).unwrap_or(u32::MAX),
     };
+    let movable = config.layers == Layers::Auto && span.len() < info.layers;
     let provider = Provider::start(node.clone(), shard, terms).await?;
+    if let Some(interval) = config.rebalance_interval.interval().filter(|_| movable) {
+        let room = std::sync::Arc::new(move || share_of_free(&device));
+        let drain = ServeConfig::default().drain;
+        provider.keep_placed(Rebalance { interval, shard: again, room, drain });
+    }
     Ok((node, provider))
 }
 
@@ -119,6 +126,7 @@ fn state(node: &Node, provider: Option<&Provider>) -> serde_json::Value {
         "peer_id": node.id().to_string(),
         "connected": node.connected_peers().len(),
         "layers": provider.map(|provider| [provider.span().start(), provider.span().end() - 1]),
+        "moving": provider.and_then(Provider::moving).map(|found| format!("{} -> {}", found.from, found.to)),
         "sessions": provider.map(Provider::sessions),
         "free_tokens": provider.map(Provider::free_tokens),
     })
@@ -132,6 +140,10 @@ fn price_of(config: &Config, span: Span, layers: u32) -> u64 {
 
 /// What weights, caches and workspace may take.
 fn memory(config: &Config, device: &Chosen) -> u64 {
+    config.max_memory.map_or_else(|| share_of_free(device), |limit| limit.0)
+}
+
+fn share_of_free(device: &Chosen) -> u64 {
     let (part, whole) = SHARE_OF_FREE;
-    config.max_memory.map_or_else(|| device.free_bytes() / whole * part, |limit| limit.0)
+    device.free_bytes() / whole * part
 }

@@ -181,6 +181,12 @@ pub enum ValueError {
         /// Most sessions.
         most: u16,
     },
+    /// Not a time between two looks.
+    #[error("not a number of seconds; write 1 to {most}, or 0 for never")]
+    Seconds {
+        /// Longest time.
+        most: u32,
+    },
     /// Not an address of a database.
     #[error("not an address that begins with {schemes}")]
     Url {

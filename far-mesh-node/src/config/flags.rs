@@ -7,7 +7,7 @@ use multiaddr::Multiaddr;
 
 use super::{
     choice::{Device, Layers, Precision, Quantize},
-    value::{ByteSize, HttpAddress, Sessions, Threads},
+    value::{ByteSize, HttpAddress, Seconds, Sessions, Threads},
 };
 
 /// Settings from flags: each that is set wins over file and environment. A list that is not empty replaces.
@@ -47,4 +47,6 @@ pub struct Flags {
     pub max_memory: Option<ByteSize>,
     /// `--max-sessions`
     pub max_sessions: Option<Sessions>,
+    /// `--rebalance-interval`
+    pub rebalance_interval: Option<Seconds>,
 }

@@ -131,6 +131,12 @@ pub const KEYS: &[Key] = &[
         ..one("max_sessions", &["FAR_MESH_MAX_SESSIONS"], PROVIDER)
     },
     Key {
+        meaning: "seconds between two looks at whether the mesh needs this node elsewhere, with layers = 'auto'; 0 is never. \
+                  While it moves it holds both spans, where the free memory has room for them",
+        default: "300: a span is loaded in less, and a mesh changes in hours",
+        ..one("rebalance_interval", &["FAR_MESH_REBALANCE_INTERVAL"], PROVIDER)
+    },
+    Key {
         meaning: "whose sessions share the cached beginnings of their prompts: off, coordinator or all",
         default: "coordinator: who repeats the beginning of a prompt hears from the haste of the answer that it was \
                   asked before, so coordinators are kept apart; all where they trust each other",

@@ -44,4 +44,4 @@ pub use settings::{
     Config, DEFAULT_MODEL, DEFAULT_PRICE, MAX_REGION_CHARS, parse_money, parse_multiaddr, parse_region,
 };
 pub use sources::{FILE_NAME, Sources};
-pub use value::{ByteSize, HttpAddress, SecretUrl, Sessions, Sha256, Threads};
+pub use value::{ByteSize, HttpAddress, Seconds, SecretUrl, Sessions, Sha256, Threads};

@@ -16,7 +16,7 @@ use super::{
     flags::Flags,
     key::Role,
     sources::Sources,
-    value::{ByteSize, HttpAddress, SecretUrl, Sessions, Threads},
+    value::{ByteSize, HttpAddress, Seconds, SecretUrl, Sessions, Threads},
 };
 
 /// The model where nobody names one: small enough for any machine.
@@ -71,6 +71,8 @@ pub struct Config {
     pub max_memory: Option<ByteSize>,
     /// Most sessions served at once.
     pub max_sessions: Option<Sessions>,
+    /// How often a provider with `layers = 'auto'` looks for a better place.
+    pub rebalance_interval: Seconds,
     /// Whose sessions share the beginnings of their prompts.
     pub prefix_sharing: PrefixSharing,
     /// What becomes of a session whose lost layers only nodes of another kernel class serve.
@@ -117,6 +119,7 @@ impl Config {
             max_memory: reader.parsed("max_memory")?,
             max_sessions: reader.parsed("max_sessions")?,
             other_kernel_class: reader.parsed("other_kernel_class")?.unwrap_or_default(),
+            rebalance_interval: reader.parsed("rebalance_interval")?.unwrap_or(Seconds::FIVE_MINUTES),
             prefix_sharing: reader.parsed("prefix_sharing")?.unwrap_or_default(),
             postgres_url: reader.one("postgres_url", |text| {
                 SecretUrl::new(text, &["postgres://", "postgresql://"], "postgres:// or postgresql://")
@@ -180,6 +183,7 @@ impl Config {
             bandwidth => self.bandwidth, "bandwidth", "--bandwidth", Some;
             max_memory => self.max_memory, "max_memory", "--max-memory", Some;
             max_sessions => self.max_sessions, "max_sessions", "--max-sessions", Some;
+            rebalance_interval => self.rebalance_interval, "rebalance_interval", "--rebalance-interval", |value| value;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Small typed values of settings.
 
-use std::{fmt, num::NonZeroUsize, str::FromStr};
+use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,9 @@ use super::error::ValueError;
 
 /// Most sessions of a provider: their arena has 8 million positions.
 const MAX_SESSIONS: u16 = 4096;
+
+/// Longest time between two looks: a day.
+const MAX_SECONDS: u32 = 86_400;
 
 /// Most threads that compute: more than the processors of any machine this runs on.
 const MAX_THREADS: usize = 1024;
@@ -30,6 +33,10 @@ pub struct Threads(NonZeroUsize);
 /// Sessions that a provider serves at once, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sessions(u16);
+
+/// Seconds between two looks at something; 0 is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(u32);
 
 /// A SHA-256, in hexadecimal wherever it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +165,30 @@ impl fmt::Display for Sessions {
     }
 }
 
+impl Seconds {
+    /// Five minutes: a span is loaded in less.
+    pub(super) const FIVE_MINUTES: Self = Self(300);
+
+    /// The time; `None` where it is never.
+    pub fn interval(self) -> Option<Duration> {
+        (self.0 > 0).then(|| Duration::from_secs(self.0.into()))
+    }
+}
+
+impl FromStr for Seconds {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.parse().ok().filter(|number| *number <= MAX_SECONDS);
+        number.map(Self).ok_or(ValueError::Seconds { most: MAX_SECONDS })
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl FromStr for Sha256 {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -234,6 +265,11 @@ mod tests {
             assert!(bad.parse::<Threads>().is_err(), "{bad:?}");
         }
         assert_eq!("64".parse::<Sessions>().unwrap().get(), 64);
+        assert_eq!("300".parse(), Ok(Seconds::FIVE_MINUTES));
+        assert_eq!("0".parse::<Seconds>().unwrap().interval(), None);
+        for bad in ["", "-1", "86401", "5m"] {
+            assert!(bad.parse::<Seconds>().is_err(), "{bad:?}");
+        }
         for bad in ["", "0", "-1", "4097", "many"] {
             assert!(bad.parse::<Sessions>().is_err(), "{bad:?}");
         }

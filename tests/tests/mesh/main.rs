@@ -10,6 +10,7 @@ mod discovery;
 mod drive;
 mod hostile;
 mod memory;
+mod moves;
 mod net;
 mod process;
 mod vanish;

@@ -123,7 +123,8 @@ impl Mesh {
         Inside { node, coordinator }
     }
 
-    async fn part(&self, command: &[&str], name: &str, flags: &[&str]) -> Part {
+    /// A part with flags of its own.
+    pub(crate) async fn part(&self, command: &[&str], name: &str, flags: &[&str]) -> Part {
         let folder = format!("{}-{}", command[0], self.parts.fetch_add(1, Ordering::Relaxed));
         let mut args = args(command, self.dir.path().join(folder), self.psk(), Some(self.bootstrap()));
         args.extend(["--model".into(), far_mesh_tests::model().into()]);
