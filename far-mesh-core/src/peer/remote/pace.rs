@@ -77,6 +77,11 @@ impl Pace {
         Self { promised, slow_steps: 0, rest: 0, sampling: None, random: seed | 1 }
     }
 
+    /// Whether nobody can be judged, since a hop's promise or the way to it is not known.
+    pub(super) fn is_blind(&self) -> bool {
+        self.promised.is_none()
+    }
+
     /// A step of one token is sent. When to probe during it, if it is to be sampled.
     pub(super) fn begin(&mut self) -> Option<Duration> {
         let length = self.sampling.as_ref()?.length;

@@ -30,6 +30,9 @@ use crate::{
 /// How long hops get to account for a session beyond a round trip: a sum of what they already know.
 const ACCOUNT_DEADLINE: Duration = Duration::from_secs(1);
 
+/// How often a session that can judge nobody looks whether it can now.
+const PACE_STEPS: u64 = 16;
+
 /// Tells probes that look for a step from those of an overdue one.
 const SAMPLE: u64 = 1 << 62;
 
@@ -267,6 +270,10 @@ impl RemoteSession {
         self.sample = None;
         // With others on their way, or after a repair, its time is not its own.
         if tokens == 1 && self.in_flight.is_empty() && !self.mending.is_catching_up() {
+            // The way to a node that was met for this session is measured while it runs.
+            if self.pace.is_blind() && self.answered.is_multiple_of(PACE_STEPS) {
+                self.pace = pace(&self.route, &self.places, &self.request);
+            }
             let slow = self.pace.end(took);
             self.suspect(slow);
         }
@@ -378,9 +385,9 @@ impl Place {
 }
 
 fn pace(route: &RemoteRoute, places: &[Place], request: &OpenSession) -> Pace {
-    let promised = |Place { hop, .. }: &Place| match hop.promised {
-        Duration::ZERO => Duration::ZERO,
-        promised => promised + route.round_trip(hop.node) / 2,
+    let promised = |Place { hop, .. }: &Place| match (hop.promised, route.dialer.rtt(hop.node)) {
+        (Duration::ZERO, _) | (_, None) => Duration::ZERO,
+        (promised, Some(round_trip)) => promised + round_trip / 2,
     };
     let seed = u64::from_le_bytes(std::array::from_fn(|at| request.session.0[at]));
     Pace::new(places.iter().map(promised).collect(), seed)
