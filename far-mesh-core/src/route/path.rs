@@ -197,7 +197,7 @@ impl Pass {
         }
         let begins = !matches!(before, Before::Legs(_));
         let mut active: Vec<usize> = Vec::with_capacity(edges);
-        for layer in 0..graph.layers {
+        for (layer, starting) in starting.iter().enumerate() {
             match before {
                 Before::Itself => arrivals.collect(graph, &active, |index| inside[index]),
                 Before::Nothing => {}
@@ -207,7 +207,7 @@ impl Pass {
                 }
             }
             active.retain(|&index| graph.edges[index].end > layer);
-            active.extend(&starting[layer]);
+            active.extend(starting);
             for &index in &active {
                 let edge = &graph.edges[index];
                 if !rules.allow(edge.node, layer) {

@@ -286,7 +286,7 @@ fn route((cost, legs): &Path, offers: &[&Offer], request: &PlanRequest) -> Route
 }
 
 fn duration(ns: Cost) -> Duration {
-    Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+    Duration::from_nanos(ns)
 }
 
 /// A number that looks random and depends on nothing but its arguments (SplitMix64, Steele et al. 2014).

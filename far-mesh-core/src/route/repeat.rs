@@ -28,7 +28,7 @@ pub(super) enum NoPath {
 /// repeat that is near it.
 pub(super) fn cheapest(graph: &Graph, most: usize) -> Result<Path, NoPath> {
     let first = search(graph, &Rules::default(), most).ok_or(NoPath::TooLong)?;
-    let mut open = BinaryHeap::from([Reverse((first.clone(), Rules::default()))]);
+    let mut open = BinaryHeap::from([Reverse((first, Rules::default()))]);
     let work = graph.layers.saturating_mul(graph.edges.len()).max(1);
     for _ in 0..(BUDGET / work).clamp(1, ROUNDS) {
         let Reverse((path, rules)) = open.pop().ok_or(NoPath::Repeats)?;
