@@ -41,13 +41,18 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     };
     let done = match cli.command {
         Command::Models(args) => runtime.block_on(commands::models::run(args, load(Role::Tool, Flags::default())?)),
+        Command::Members(args) => commands::members::run(args, &load(Role::Tool, Flags::default())?),
         Command::Discovery(args) => {
             let config = load(Role::Discovery, args.flags())?;
             runtime.block_on(commands::discovery::run(args, config))
         }
         Command::Provider(ProviderArgs { command: ProviderCommand::Run(args) }) => {
             let config = load(Role::Provider, args.flags())?;
-            runtime.block_on(commands::provider::run(args, config))
+            runtime.block_on(commands::provider::run(*args, config))
+        }
+        Command::Provider(ProviderArgs { command: ProviderCommand::Status(args) }) => {
+            let config = load(Role::Provider, args.flags())?;
+            runtime.block_on(commands::provider_status::run(args, config))
         }
         Command::Coordinator(args) => {
             let config = load(Role::Coordinator, args.flags())?;

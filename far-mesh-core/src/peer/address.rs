@@ -6,7 +6,8 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use crate::id::NodeId;
 
-/// Whether `addr` is a plain way to `peer`: an IP or name, TCP or QUIC, and nobody else's identity at the end.
+/// Whether `addr` is a way to `peer`: an IP or name, TCP or QUIC, and nobody else's identity at the end; or that of a relay,
+/// with its identity, and a circuit from there.
 pub(super) fn dialable(addr: &Multiaddr, peer: &NodeId) -> bool {
     let mut parts = addr.iter();
     let host = match parts.next() {
@@ -20,10 +21,14 @@ pub(super) fn dialable(addr: &Multiaddr, peer: &NodeId) -> bool {
         Some(Protocol::Udp(port)) => port != 0 && parts.next() == Some(Protocol::QuicV1),
         _ => false,
     };
-    let owner = match parts.next() {
-        None => true,
-        Some(Protocol::P2p(id)) => id == *peer && parts.next().is_none(),
-        Some(_) => false,
+    let owner = match (parts.next(), parts.next()) {
+        (None, _) => true,
+        (Some(Protocol::P2p(id)), None) => id == *peer,
+        (Some(Protocol::P2p(relay)), Some(Protocol::P2pCircuit)) => {
+            let end = parts.next();
+            relay != *peer && end.is_none_or(|end| end == Protocol::P2p(*peer)) && parts.next().is_none()
+        }
+        _ => false,
     };
     host && port && owner
 }
@@ -41,11 +46,7 @@ pub(super) enum Scope {
 
 /// How far `addr` is meant to lead.
 pub(super) fn scope(addr: &Multiaddr) -> Scope {
-    let ip = match addr.iter().next() {
-        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
-        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip).to_canonical(),
-        _ => return Scope::World,
-    };
+    let Some(ip) = ip(addr) else { return Scope::World };
     let near = match ip {
         // 100.64.0.0/10 is shared by the customers of a carrier (RFC 6598), and by overlay networks.
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
@@ -58,6 +59,15 @@ pub(super) fn scope(addr: &Multiaddr) -> Scope {
     }
 }
 
+/// The IP address it begins with.
+pub(super) fn ip(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    }
+}
+
 /// Whether the address leads to the machine it is used on.
 pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
     match addr.iter().next() {
@@ -65,6 +75,11 @@ pub(super) fn is_loopback(addr: &Multiaddr) -> bool {
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),
         _ => false,
     }
+}
+
+/// Whether the address leads through a relay.
+pub(super) fn is_circuit(addr: &Multiaddr) -> bool {
+    addr.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
 /// Whether the address needs UDP, which a mesh key cannot wrap.
@@ -131,6 +146,8 @@ mod tests {
             "/ip4/127.0.0.1/tcp/1".to_owned(),
             "/ip6/::1/udp/9/quic-v1".to_owned(),
             format!("/dns4/far.example/tcp/31337/p2p/{peer}"),
+            format!("/ip4/10.0.0.1/udp/9/quic-v1/p2p/{other}/p2p-circuit"),
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{other}/p2p-circuit/p2p/{peer}"),
         ] {
             assert!(check(&good), "{good}");
         }
@@ -143,6 +160,11 @@ mod tests {
             "/ip4/10.0.0.1/tcp/1/ws".to_owned(),
             format!("/ip4/10.0.0.1/tcp/1/p2p/{other}"),
             format!("/ip4/10.0.0.1/tcp/1/p2p/{peer}/p2p-circuit"),
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{other}/p2p-circuit/p2p/{other}"),
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{other}/p2p-circuit/p2p/{peer}/p2p-circuit"),
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{other}/p2p-circuit/ip4/10.0.0.2/tcp/2"),
+            "/ip4/10.0.0.1/tcp/1/p2p-circuit".to_owned(),
+            format!("/p2p/{other}/p2p-circuit"),
         ] {
             assert!(!check(&bad), "{bad}");
         }

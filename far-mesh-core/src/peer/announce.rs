@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{identity::Keypair, kad::RecordKey};
+use libp2p::{Multiaddr, identity::Keypair, kad::RecordKey};
 
 use super::{
     advert::{AdvertError, Claim, Sealed, ShardOffer},
@@ -34,6 +34,8 @@ pub(super) struct Announcer {
 
 struct Offered {
     claim: Claim,
+    /// Whether its addresses are those the node finds for itself.
+    own_addrs: bool,
     due: Instant,
     /// Nobody holds it yet.
     unplaced: bool,
@@ -50,15 +52,24 @@ impl Announcer {
         Self { key, id, clock, interval, offers: HashMap::new(), last_seq: 0 }
     }
 
-    /// Offers a shard from now on, in place of what was offered of its model before.
+    /// Offers a shard from now on, in place of what was offered of its model before; without addresses of its own it gets
+    /// `addrs`.
     ///
     /// # Errors
     /// [`AdvertError`] when the offer would not be accepted; the one before stays then.
-    pub(super) fn offer(&mut self, offer: ShardOffer, now: Instant) -> Result<Records, AdvertError> {
-        let model = offer.model;
+    pub(super) fn offer(
+        &mut self,
+        mut offer: ShardOffer,
+        addrs: Vec<Multiaddr>,
+        now: Instant,
+    ) -> Result<Records, AdvertError> {
+        let (model, own_addrs) = (offer.model, offer.addrs.is_empty());
+        if own_addrs {
+            offer.addrs = addrs;
+        }
         let claim = Claim::Serves(Box::new(offer));
         let records = self.seal(&claim)?;
-        self.offers.insert(model, Offered { claim, due: now + drifting(self.interval), unplaced: true });
+        self.offers.insert(model, Offered { claim, own_addrs, due: now + drifting(self.interval), unplaced: true });
         Ok(records)
     }
 
@@ -66,6 +77,16 @@ impl Announcer {
     pub(super) fn withdraw(&mut self, model: ModelHash) -> Option<Records> {
         self.offers.remove(&model)?;
         self.seal(&Claim::Gone(model)).ok()
+    }
+
+    /// The node is reached elsewhere now: what says otherwise is due at once.
+    pub(super) fn readdress(&mut self, addrs: &[Multiaddr], now: Instant) {
+        for offered in self.offers.values_mut().filter(|offered| offered.own_addrs) {
+            if let Claim::Serves(offer) = &mut offered.claim {
+                offer.addrs = addrs.to_vec();
+                offered.due = now;
+            }
+        }
     }
 
     /// The models offered.
@@ -144,7 +165,7 @@ mod tests {
     fn every_word_is_newer_than_the_one_before_and_expires_in_time() {
         let (mut announcer, start) = (announcer(), Instant::now());
         let model = offer((0, 10)).model;
-        let first = announcer.offer(offer((0, 10)), start).unwrap();
+        let first = announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
         let opened = Sealed::open(first[1].0.as_ref(), &first[1].1).unwrap();
         assert_eq!(opened.expires_unix_s, 1000 + 135);
         assert!(announcer.due(start + Duration::from_secs(30)).is_empty());
@@ -160,7 +181,7 @@ mod tests {
     fn what_nobody_holds_is_tried_again_soon_and_at_once_when_somebody_comes() {
         let (mut announcer, start) = (announcer(), Instant::now());
         let model = offer((0, 10)).model;
-        announcer.offer(offer((0, 10)), start).unwrap();
+        announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
         announcer.placed(model, 0, start);
         assert!(announcer.next_due().unwrap() <= start + RETRY);
         announcer.retry_unplaced(start);
@@ -173,10 +194,24 @@ mod tests {
     #[test]
     fn a_bad_offer_leaves_the_good_one() {
         let (mut announcer, start) = (announcer(), Instant::now());
-        announcer.offer(offer((0, 10)), start).unwrap();
+        announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
         let mut bad = offer((0, 10));
         bad.layers = 5;
-        assert!(announcer.offer(bad, start).is_err());
+        assert!(announcer.offer(bad, Vec::new(), start).is_err());
         assert_eq!(announcer.models().len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_moves_says_so_at_once_unless_it_was_told_where_it_is() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let addr: Multiaddr = "/ip4/9.9.9.9/tcp/1".parse().unwrap();
+        let own = ShardOffer { addrs: Vec::new(), ..offer((0, 10)) };
+        announcer.offer(own, vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()], start).unwrap();
+        announcer.offer(ShardOffer { model: ModelHash([8; 32]), ..offer((0, 10)) }, Vec::new(), start).unwrap();
+        announcer.readdress(std::slice::from_ref(&addr), start);
+        let due = announcer.due(start);
+        assert_eq!(due.len(), 1);
+        let Claim::Serves(said) = Sealed::open(due[0].1[0].0.as_ref(), &due[0].1[0].1).unwrap().claim else { panic!() };
+        assert_eq!(said.addrs, [addr]);
     }
 }

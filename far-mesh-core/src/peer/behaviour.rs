@@ -1,18 +1,21 @@
 //! The protocols of a node, put together.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use libp2p::{
-    StreamProtocol,
+    StreamProtocol, autonat,
     connection_limits::{self, ConnectionLimits},
-    identify,
-    identity::Keypair,
-    kad, ping,
-    swarm::NetworkBehaviour,
+    dcutr, identify, kad, ping, relay,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+    upnp,
 };
 
 use super::{
-    config::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_INCOMING, MAX_PENDING_INCOMING},
+    bootstrap,
+    config::{Config, MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_INCOMING, MAX_PENDING_INCOMING},
+    links::Links,
+    members::{Gate, Members},
+    nat::{self, RelayRole},
     store::{AdvertStore, MAX_PER_KEY, system_clock},
     stream,
 };
@@ -23,6 +26,9 @@ pub(super) const KAD: StreamProtocol = StreamProtocol::new("/far-mesh/kad/1");
 
 /// What identify says we speak.
 pub(super) const IDENTIFY_VERSION: &str = "/far-mesh/1";
+
+/// What identify says we are.
+pub(super) const AGENT: &str = concat!("far-mesh/", env!("CARGO_PKG_VERSION"));
 
 /// Largest Kademlia message: a full key's adverts, and room for the closer peers that go with them.
 const MAX_KAD_BYTES: usize = MAX_PER_KEY * MAX_ADVERT_BYTES + 64 * 1024;
@@ -46,16 +52,31 @@ const PING_DEADLINE: Duration = Duration::from_secs(20);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     /// First, so that a refused connection costs the others nothing.
+    pub(super) gate: Gate,
     limits: connection_limits::Behaviour,
     pub(super) kad: kad::Behaviour<AdvertStore>,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) streams: stream::Behaviour,
+    relay_client: relay::client::Behaviour,
+    pub(super) relay: relay::Behaviour,
+    dcutr: dcutr::Behaviour,
+    autonat_client: autonat::v2::client::Behaviour,
+    autonat_server: autonat::v2::server::Behaviour,
+    upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 impl Behaviour {
-    /// The protocols of the node with `key`; `reachable` when it listens, so that it can hold a part of the DHT.
-    pub(super) fn new(key: &Keypair, acceptors: stream::Acceptors, reachable: bool) -> Self {
+    /// The protocols of a node; `reachable` when it listens, so that it can hold a part of the DHT.
+    pub(super) fn new(
+        config: &Config,
+        members: Option<Members>,
+        links: &Arc<Links>,
+        acceptors: stream::Acceptors,
+        relay_client: relay::client::Behaviour,
+        reachable: bool,
+    ) -> Self {
+        let key = &config.key;
         let id = key.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
@@ -63,14 +84,26 @@ impl Behaviour {
             .with_max_established(Some(MAX_CONNECTIONS))
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER));
         let identify = identify::Config::new(IDENTIFY_VERSION.into(), key.public())
-            .with_agent_version(concat!("far-mesh/", env!("CARGO_PKG_VERSION")).into())
+            .with_agent_version(AGENT.into())
             .with_push_listen_addr_updates(true);
+        let mut relay = relay::Behaviour::new(id, nat::limits());
+        relay.set_status(Some(match config.relay {
+            RelayRole::Always => relay::Status::Enable,
+            RelayRole::Auto | RelayRole::Never => relay::Status::Disable,
+        }));
         Self {
+            gate: Gate::new(members, Arc::clone(links), bootstrap::nearest(&config.bootstrap)),
             limits: connection_limits::Behaviour::new(limits),
             kad: kademlia(id, reachable),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_DEADLINE)),
             streams: stream::Behaviour::new(acceptors),
+            relay_client,
+            relay,
+            dcutr: dcutr::Behaviour::new(id),
+            autonat_client: autonat::v2::client::Behaviour::default(),
+            autonat_server: autonat::v2::server::Behaviour::default(),
+            upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
         }
     }
 }

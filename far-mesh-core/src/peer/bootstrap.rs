@@ -1,11 +1,11 @@
 //! Joining the mesh: bootstrap addresses are dialed until one answers, and again whenever it is lost. Pure: the event
-//! loop asks what to dial and tells what happened.
+//! loop asks what to dial and tells what happened. Peers met before are tried beside them as long as nobody answered.
 
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, swarm::ConnectionId};
 
-use super::address;
+use super::address::{self, Scope};
 use crate::id::NodeId;
 
 /// First pause after a failed attempt; doubles up to [`MAX_PAUSE`].
@@ -13,6 +13,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Longest pause between attempts: a discovery node that restarts finds its mesh again within this.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
+
+/// How long bootstrap nodes are waited for before peers met earlier are asked.
+const KNOWN_AFTER: Duration = Duration::from_secs(1);
 
 /// A bootstrap address that did not lead anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub(super) struct Bootstrap {
 #[derive(Debug)]
 struct Entry {
     addr: Multiaddr,
+    /// Named by nobody, met before.
+    known: bool,
     state: State,
     pause: Duration,
     failure: Option<String>,
@@ -53,25 +58,38 @@ enum State {
     Joined(NodeId),
 }
 
+/// How near a mesh is whose bootstrap nodes have these addresses: what leads nearer leads out of it.
+pub(super) fn nearest(addrs: &[Multiaddr]) -> Scope {
+    addrs.iter().map(address::scope).min().unwrap_or(Scope::Machine)
+}
+
 impl Bootstrap {
-    pub(super) fn new(addrs: &[Multiaddr], now: Instant) -> Self {
-        let entry = |addr: &Multiaddr| Entry {
+    /// `addrs` are dialed at once, those `known` from before when none of them has answered after [`KNOWN_AFTER`].
+    pub(super) fn new(addrs: &[Multiaddr], known: &[Multiaddr], now: Instant) -> Self {
+        let later = if addrs.is_empty() { now } else { now + KNOWN_AFTER };
+        let named = addrs.iter().map(|addr| (addr, false));
+        let known = known.iter().filter(|addr| !addrs.contains(addr)).map(|addr| (addr, true));
+        let entry = |(addr, known): (&Multiaddr, bool)| Entry {
             addr: addr.clone(),
-            state: State::Waiting(now),
+            known,
+            state: State::Waiting(if known { later } else { now }),
             pause: FIRST_PAUSE,
             failure: None,
         };
-        Self { entries: addrs.iter().map(entry).collect() }
+        Self { entries: named.chain(known).map(entry).collect() }
     }
 
     /// When to call [`Bootstrap::due`] next.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.entries.iter().filter_map(|entry| if let State::Waiting(at) = entry.state { Some(at) } else { None }).min()
+        let joined = self.is_joined();
+        let wanted = self.entries.iter().filter(|entry| !(entry.known && joined));
+        wanted.filter_map(|entry| if let State::Waiting(at) = entry.state { Some(at) } else { None }).min()
     }
 
     /// The addresses to dial now, and where to report how that went.
     pub(super) fn due(&self, now: Instant) -> Vec<(usize, Multiaddr)> {
-        let due = |entry: &Entry| matches!(entry.state, State::Waiting(at) if at <= now);
+        let joined = self.is_joined();
+        let due = |entry: &Entry| !(entry.known && joined) && matches!(entry.state, State::Waiting(at) if at <= now);
         self.entries.iter().enumerate().filter(|(_, e)| due(e)).map(|(i, e)| (i, e.addr.clone())).collect()
     }
 
@@ -112,6 +130,13 @@ impl Bootstrap {
         }
     }
 
+    /// The peer said who it is, and is of no use.
+    pub(super) fn useless(&mut self, peer: NodeId, reason: &str, now: Instant) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Connected(peer)) {
+            entry.fail(reason.to_owned(), now);
+        }
+    }
+
     /// The last connection to the peer is gone.
     pub(super) fn lost(&mut self, peer: NodeId, reason: &str, now: Instant) {
         let states = [State::Connected(peer), State::Joined(peer)];
@@ -126,9 +151,13 @@ impl Bootstrap {
             Some(BootstrapFailure { addr: entry.addr.clone(), reason })
         };
         Progress {
-            joined: self.entries.iter().any(|entry| matches!(entry.state, State::Joined(_))),
-            failures: self.entries.iter().filter_map(failure).collect(),
+            joined: self.is_joined(),
+            failures: self.entries.iter().filter(|entry| !entry.known).filter_map(failure).collect(),
         }
+    }
+
+    fn is_joined(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.state, State::Joined(_)))
     }
 }
 
@@ -152,7 +181,7 @@ mod tests {
     fn addresses_are_tried_again_with_growing_pauses_and_after_a_loss() {
         let (start, peer) = (Instant::now(), NodeId::random());
         let addrs: [Multiaddr; 2] = ["/ip4/127.0.0.1/tcp/1".parse().unwrap(), "/ip4/127.0.0.1/tcp/2".parse().unwrap()];
-        let mut bootstrap = Bootstrap::new(&addrs, start);
+        let mut bootstrap = Bootstrap::new(&addrs, &[], start);
         assert_eq!(bootstrap.due(start).len(), 2);
         bootstrap.dialing(0, id(1));
         bootstrap.dialing(1, id(2));
@@ -179,9 +208,30 @@ mod tests {
     fn a_bootstrap_node_that_dials_us_counts() {
         let (start, peer) = (Instant::now(), NodeId::random());
         let addr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap();
-        let mut bootstrap = Bootstrap::new(&[addr], start);
+        let mut bootstrap = Bootstrap::new(&[addr], &[], start);
         bootstrap.established(id(9), peer);
         bootstrap.identified(peer);
         assert!(bootstrap.progress().joined);
+    }
+
+    #[test]
+    fn peers_met_before_are_asked_when_no_bootstrap_node_answers() {
+        let (start, peer) = (Instant::now(), NodeId::random());
+        let named: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let known: Multiaddr = format!("/ip4/192.0.2.1/tcp/2/p2p/{peer}").parse().unwrap();
+        let met = [named.clone(), known.clone()];
+        let mut bootstrap = Bootstrap::new(std::slice::from_ref(&named), &met, start);
+        assert_eq!(bootstrap.due(start), [(0, named)], "once, and not those met before");
+        bootstrap.dialing(0, id(1));
+        assert_eq!(bootstrap.next_due(), Some(start + KNOWN_AFTER));
+        let later = start + KNOWN_AFTER;
+        assert_eq!(bootstrap.due(later), [(1, known)]);
+        bootstrap.undialed(1, "gone".into(), later);
+        assert!(bootstrap.progress().failures.is_empty(), "nobody asked for it");
+        bootstrap.established(id(1), NodeId::random());
+        let State::Connected(first) = bootstrap.entries[0].state else { panic!() };
+        bootstrap.identified(first);
+        assert!(bootstrap.next_due().is_none() && bootstrap.due(later + MAX_PAUSE).is_empty());
+        assert_eq!(Bootstrap::new(&[], &met[1..], start).due(start).len(), 1, "with nobody named, at once");
     }
 }

@@ -34,13 +34,23 @@ struct Waiting {
 }
 
 /// How to dial an address that names its peer or not.
+///
+/// From a new port: with the listener's own, two nodes that dial each other at once meet in one half-open connection.
 pub(super) fn options(addr: Multiaddr) -> DialOpts {
-    // A new port: with the listener's own, two nodes that dial each other at once meet in one half-open connection.
     match address::peer_of(&addr) {
         Some(peer) => {
             DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![addr]).allocate_new_port().build()
         }
         None => DialOpts::unknown_peer_id().address(addr).allocate_new_port().build(),
+    }
+}
+
+/// How to dial a node that tells this one how it is seen: from the listener's port, since a NAT gives every port its own
+/// outside, and the listener's is the one that others are to come through.
+pub(super) fn options_to_observer(addr: Multiaddr) -> DialOpts {
+    match address::peer_of(&addr) {
+        Some(peer) => DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![addr]).build(),
+        None => DialOpts::unknown_peer_id().address(addr).build(),
     }
 }
 

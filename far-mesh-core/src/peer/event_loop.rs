@@ -3,33 +3,39 @@
 //! ```text
 //! Node (handles) --Command--> EventLoop --> Swarm<Behaviour> --> sockets
 //!                <--replies--     |    <-- SwarmEvent
-//!                                 +-- Bootstrap, Announcer, Quota (pure), Lookups, Publisher, Dialer
+//!                                 +-- Bootstrap, Announcer, Quota, Traversal (pure), Lookups, Publisher, Dialer
 //! ```
 //!
 //! Invariant: nothing here waits for anything but the next command, swarm event or due time, so no peer can hold up
 //! another. Signatures of what others announce are checked here, at most as many as [`Quota`] lets through.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::StreamExt as _;
-use libp2p::{Multiaddr, Swarm, identify, kad, ping, swarm::SwarmEvent};
+use libp2p::{
+    Multiaddr, Swarm, identify, kad, ping,
+    swarm::{ConnectionId, ListenError, SwarmEvent},
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    address,
+    address::{self, Scope},
     advert::MAX_ADDRS,
     announce::Announcer,
-    behaviour::{Behaviour, BehaviourEvent, IDENTIFY_VERSION, KAD},
+    behaviour::{AGENT, Behaviour, BehaviourEvent, IDENTIFY_VERSION, KAD},
     bootstrap::{Bootstrap, Progress},
     command::Command,
     dialer::{self, Dialer},
     links::Links,
     lookup::Lookups,
+    members::{Members, NotAMember},
+    nat::{RelayRole, Traversal},
     publish::{Publisher, Reach},
-    quota::Quota,
+    quota::{Pace, Quota, Verdict},
 };
 use crate::id::{ModelHash, NodeId};
 
@@ -38,6 +44,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 /// How long a node that shuts down spends at most on telling the others.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Characters of a stranger's words in the log.
+const MAX_QUOTED: usize = 64;
 
 /// Addresses of one peer that are fed into Kademlia; a liar could send thousands.
 const MAX_PEER_ADDRS: usize = 16;
@@ -52,9 +61,18 @@ pub(super) struct EventLoop {
     pub(super) publisher: Publisher,
     pub(super) dialer: Dialer,
     pub(super) quota: Quota,
+    /// Refusals that are worth a line in the log; a flood of strangers is not.
+    pub(super) refusals: Pace,
     pub(super) lookups: Lookups,
+    pub(super) traversal: Traversal,
+    /// Whether this node leaves the DHT's routing to others, since they cannot dial it.
+    pub(super) hidden: bool,
+    pub(super) relay: RelayRole,
+    pub(super) relaying: bool,
     pub(super) external: Vec<Multiaddr>,
     pub(super) private: bool,
+    /// How near the mesh is that this node was told to join.
+    pub(super) nearest: Scope,
     pub(super) next_sweep: Instant,
     /// What happened while the listen addresses were bound.
     pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
@@ -66,10 +84,15 @@ impl EventLoop {
         for event in std::mem::take(&mut self.early) {
             self.on_event(event);
         }
+        self.reach_changed();
         loop {
-            let due =
-                [Some(self.next_sweep), self.bootstrap.next_due(), self.announcer.next_due(), self.lookups.next_due()];
-            let due = due.into_iter().flatten().min().unwrap_or(self.next_sweep);
+            let due = [
+                self.bootstrap.next_due(),
+                self.announcer.next_due(),
+                self.lookups.next_due(),
+                self.traversal.next_due(),
+            ];
+            let due = due.into_iter().flatten().fold(self.next_sweep, Instant::min);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     None | Some(Command::Shutdown) => break,
@@ -109,19 +132,17 @@ impl EventLoop {
         match command {
             Command::Dial { addr, reply } => self.dialer.dial(&mut self.swarm, addr, reply),
             Command::OpenStream { peer, addrs, protocol, reply } => {
-                let addrs = addrs.into_iter().filter(|addr| self.usable(addr, &peer)).collect();
+                let addrs =
+                    addrs.into_iter().filter(|addr| self.usable(addr, &peer) && self.may_dial(addr, &peer)).collect();
                 self.dialer.open(&mut self.swarm, peer, addrs, protocol, reply);
             }
             Command::Find { key, found } => {
                 let kad = &mut self.swarm.behaviour_mut().kad;
                 self.lookups.start(kad, key, found, Instant::now());
             }
-            Command::Announce { mut offer, reply, placed } => {
-                if offer.addrs.is_empty() {
-                    offer.addrs = self.own_addrs();
-                }
+            Command::Announce { offer, reply, placed } => {
                 let model = offer.model;
-                let sealed = self.announcer.offer(*offer, Instant::now());
+                let sealed = self.announcer.offer(*offer, self.own_addrs(), Instant::now());
                 let _ = reply.send(sealed.map(|records| {
                     self.publisher.publish(&mut self.swarm, vec![model], records.into(), Reach::Urgent, Some(placed));
                 }));
@@ -130,7 +151,20 @@ impl EventLoop {
                 let models = model.map_or_else(|| self.announcer.models(), |model| vec![model]);
                 self.withdraw(&models, Some(told));
             }
+            Command::Members(members) => self.on_members(members),
             Command::Shutdown => {}
+        }
+    }
+
+    /// A new member list: who is on it no longer is disconnected.
+    fn on_members(&mut self, members: Members) {
+        self.swarm.behaviour_mut().gate.replace(members);
+        for peer in self.swarm.connected_peers().copied().collect::<Vec<_>>() {
+            if !self.swarm.behaviour().gate.admits(&peer) {
+                tracing::info!(%peer, "disconnected: it is no longer on the member list");
+                self.swarm.behaviour_mut().kad.remove_peer(&peer);
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
         }
     }
 
@@ -147,6 +181,7 @@ impl EventLoop {
             self.publisher.publish(&mut self.swarm, vec![model], records.into(), reach, None);
         }
         self.lookups.settle(&mut self.swarm.behaviour_mut().kad, now);
+        self.seek_relays(now);
         if now >= self.next_sweep {
             self.swarm.behaviour_mut().kad.store_mut().sweep();
             self.quota.sweep(now);
@@ -160,7 +195,8 @@ impl EventLoop {
             // Known before it answers, so that the first announcement waits for it instead of failing.
             self.swarm.behaviour_mut().kad.add_address(&peer, address::without_peer(&addr));
         }
-        let options = dialer::options(addr);
+        // Relays bootstrap from each other and know where they are.
+        let options = if self.relaying { dialer::options(addr) } else { dialer::options_to_observer(addr) };
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => self.bootstrap.dialing(index, connection),
@@ -174,8 +210,15 @@ impl EventLoop {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.on_kad(event, now),
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                self.on_neighbour(peer_id, &info, now);
                 self.on_identified(peer_id, info);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::AutonatClient(probe)) => self.on_probe(&probe),
+            SwarmEvent::Behaviour(BehaviourEvent::RelayClient(event)) => self.on_relay_client(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Dcutr(event)) => self.on_punch(&event),
+            SwarmEvent::Behaviour(BehaviourEvent::Upnp(event)) => self.on_router(&event),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_external(address),
+            SwarmEvent::ExternalAddrExpired { address } => self.on_external_gone(&address),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => match event.result {
                 Ok(rtt) => self.links.measured(&event.peer, rtt),
                 Err(ping::Failure::Timeout) => {
@@ -204,24 +247,48 @@ impl EventLoop {
                 self.dialer.failed(&mut self.swarm, connection_id, peer_id, &reason);
                 self.report_progress();
             }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error: ListenError::Denied { cause }, .. } => {
+                let refusal = std::error::Error::source(&cause);
+                let stranger = refusal.and_then(|refusal| refusal.downcast_ref::<NotAMember>());
+                match stranger.filter(|_| self.refusals.take(1, now) == Verdict::Now) {
+                    Some(stranger) => {
+                        tracing::warn!(from = %send_back_addr, node = %stranger.node, "refused: {stranger}")
+                    }
+                    None => tracing::debug!(from = %send_back_addr, ?cause, "incoming connection refused"),
+                }
+            }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "incoming connection failed; a mesh key that differs looks like this");
             }
-            SwarmEvent::NewListenAddr { address, .. } => self.links.listening(address),
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.links.not_listening(&address),
-            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                tracing::warn!(?addresses, ?reason, "a listener closed");
+            // Circuits are the traversal's: a relay names them as it likes.
+            SwarmEvent::NewListenAddr { address, .. } if !address::is_circuit(&address) => {
+                if self.relay == RelayRole::Always {
+                    self.swarm.add_external_address(address.clone());
+                }
+                self.links.listening(address);
+                self.reach_changed();
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.links.not_listening(&address);
+                self.reach_changed();
+            }
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                tracing::debug!(?addresses, ?reason, "a listener closed");
                 addresses.iter().for_each(|address| self.links.not_listening(address));
+                self.on_listener_closed(listener_id, now);
             }
             _ => {}
         }
     }
 
     fn on_kad(&mut self, event: kad::Event, now: Instant) {
+        if matches!(event, kad::Event::InboundRequest { .. }) {
+            self.links.count_request();
+        }
         match event {
             kad::Event::InboundRequest {
-                request: kad::InboundRequest::PutRecord { source, record: Some(record), .. },
-            } => self.on_put(source, &record, now),
+                request: kad::InboundRequest::PutRecord { source, connection, record: Some(record) },
+            } => self.on_put(source, connection, &record, now),
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.announcer.retry_unplaced(now),
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => match result {
                 kad::QueryResult::GetRecord(result) => self.lookups.on_result(id, result, step.last),
@@ -237,12 +304,13 @@ impl EventLoop {
     }
 
     /// A peer announces. It may speak for itself alone: what others hand on could be old, and would evade its quota.
-    fn on_put(&mut self, source: NodeId, record: &kad::Record, now: Instant) {
+    fn on_put(&mut self, source: NodeId, connection: ConnectionId, record: &kad::Record, now: Instant) {
         if !self.quota.take(source, now) {
             tracing::debug!(%source, "announcement refused: too many");
             return;
         }
-        match self.swarm.behaviour_mut().kad.store_mut().admit(&source, &record.key, &record.value) {
+        let origin = self.links.origin(&source, connection);
+        match self.swarm.behaviour_mut().kad.store_mut().admit(&source, origin, &record.key, &record.value) {
             Ok(()) => {}
             Err(refusal) => tracing::debug!(%source, %refusal, "announcement refused"),
         }
@@ -250,13 +318,28 @@ impl EventLoop {
 
     /// Feeds Kademlia: identify does not do it by itself.
     fn on_identified(&mut self, peer: NodeId, info: identify::Info) {
-        if info.protocol_version != IDENTIFY_VERSION || !info.protocols.contains(&KAD) {
-            tracing::debug!(%peer, version = info.protocol_version, "peer is not of this mesh");
+        if info.protocol_version != IDENTIFY_VERSION {
+            let theirs = info.protocol_version.chars().take(MAX_QUOTED).collect::<String>();
+            let build = info.agent_version.chars().take(MAX_QUOTED).collect::<String>();
+            let reason =
+                format!("it speaks {theirs:?} ({build:?}), this node {IDENTIFY_VERSION} ({AGENT}): run one version");
+            let now = Instant::now();
+            self.bootstrap.useless(peer, &reason, now);
+            self.report_progress();
+            if self.refusals.take(1, now) == Verdict::Now {
+                tracing::warn!(%peer, "disconnected: {reason}");
+            }
+            let _ = self.swarm.disconnect_peer_id(peer);
             return;
         }
-        let near = self.links.is_near(&peer);
+        if !info.protocols.contains(&KAD) {
+            tracing::debug!(%peer, "peer keeps no part of the DHT");
+            return;
+        }
+        // What leads nearer than the peer itself is, leads to somebody else.
+        let scope = self.links.scope(&peer);
         let listed = info.listen_addrs.into_iter().take(MAX_PEER_ADDRS);
-        let listed = listed.filter(|addr| near || !address::is_loopback(addr));
+        let listed = listed.filter(|addr| address::scope(addr) >= scope);
         // The address that was dialed is proven, whatever the peer says about itself.
         for addr in self.links.dialed(&peer).into_iter().chain(listed) {
             if self.usable(&addr, &peer) {
@@ -271,10 +354,22 @@ impl EventLoop {
         address::dialable(addr, peer) && !(self.private && address::is_quic(addr))
     }
 
-    fn own_addrs(&self) -> Vec<Multiaddr> {
-        let listening = self.links.listen_addrs();
+    /// Whether an address that a peer's advert names may be dialed: not one that leads nearer than the peer is or, where it
+    /// is not connected, nearer than the mesh this node was told to join. It could be anything that trusts this machine.
+    fn may_dial(&self, addr: &Multiaddr, peer: &NodeId) -> bool {
+        let connected = self.links.way(peer).is_some();
+        let nearest = if connected { self.links.scope(peer) } else { self.nearest };
+        address::scope(addr) >= nearest
+    }
+
+    /// Where others reach this node: where the operator says, where somebody did, then wherever it listens.
+    pub(super) fn own_addrs(&self) -> Vec<Multiaddr> {
+        let (found, listening) = (self.traversal.addrs(), self.links.listen_addrs());
         let own = self.swarm.local_peer_id();
-        address::worth_advertising(self.external.iter().chain(&listening), own, MAX_ADDRS)
+        let mut known = HashSet::new();
+        let all = self.external.iter().chain(&found).chain(&listening).map(address::without_peer);
+        let all = all.filter(|addr| known.insert(addr.clone())).collect::<Vec<_>>();
+        address::worth_advertising(all.iter(), own, MAX_ADDRS)
     }
 
     fn report_progress(&self) {

@@ -1,17 +1,18 @@
 //! The network: libp2p node, discovery of adverts, the shard protocol and remote hops.
 //!
 //! ```text
-//! Node (handle) --commands--> event_loop --owns--> Swarm<behaviour: kad, identify, ping, stream, limits> over transport
-//!   open_stream / incoming      ^ bootstrap (join)   ^ store (our part of the DHT), quota (who may write to it)
+//! Node (handle) --commands--> event_loop --owns--> Swarm<behaviour: kad, identify, ping, stream, limits, nat> over transport
+//!   open_stream / incoming      ^ bootstrap, known    ^ store (our part of the DHT), quota (who may write to it)
 //!   announce / withdraw         | announce + publish | advert (signed sub-records), dht_key (where they lie)
 //!   adverts / models ---------- discovery: look up, check again, merge
+//!   reachability / improved --- nat: relays, hole punching, AutoNAT, UPnP
 //! ```
 //!
 //! The shard protocol stands on streams, not on the node: [`wire`] (frames and links), [`serve`] (a provider's side),
 //! [`RemoteRoute`] (a coordinator's side); `shard_dialer` gives them the node's streams.
 //!
-//! What strangers send is bounded and checked where it comes in: connections and streams by [`config`], adverts by
-//! [`advert`] and the store, addresses before they are dialed.
+//! What strangers send is bounded and checked where it comes in: who they are by [`members`], connections and streams by
+//! [`config`] and [`Pace`], adverts by [`advert`] and the store, addresses before they are dialed.
 
 mod address;
 pub mod advert;
@@ -25,9 +26,13 @@ mod dialer;
 mod discovery;
 mod event_loop;
 pub mod identity;
+mod known;
 mod links;
 mod lookup;
+pub mod members;
+pub mod nat;
 mod node;
+mod origin;
 mod publish;
 mod quota;
 mod remote;
@@ -48,7 +53,10 @@ pub use self::{
     bootstrap::BootstrapFailure,
     config::Config,
     discovery::{AnnounceError, DiscoveryError, ModelListing},
+    members::{Members, MembersError},
+    nat::{Reachability, RelayRole, Way},
     node::{AlreadyAccepted, BootstrapError, DialError, Node, SpawnError, StreamError},
+    quota::{Pace, Verdict},
     remote::{Loss, Mender, RemoteHop, RemoteRoute, RouteError, StepTime},
     serve::{ServeConfig, Server, serve},
     stream::{INCOMING_QUEUE, Incoming},

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     net::TcpListener,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,23 +13,27 @@ use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
     Multiaddr, Stream, StreamProtocol, Swarm,
     core::transport::ListenerId,
+    relay,
     swarm::{self, SwarmEvent},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
     address,
     announce::Announcer,
     behaviour::{Behaviour, BehaviourEvent},
-    bootstrap::{Bootstrap, BootstrapFailure, Progress},
+    bootstrap::{self, Bootstrap, BootstrapFailure, Progress},
     command::Command,
     config::{COMMAND_QUEUE, Config, DIAL_DEADLINE, IDLE_CONNECTION, STREAM_DEADLINE},
     dialer::Dialer,
     event_loop::EventLoop,
+    known,
     links::Links,
     lookup::Lookups,
+    members::{self, Members, MembersError},
+    nat::{Reachability, RelayRole, Traversal, Way},
     publish::Publisher,
-    quota::Quota,
+    quota::{Pace, Quota},
     store::system_clock,
     stream::{Acceptors, Failure, Incoming},
     transport,
@@ -52,6 +57,7 @@ struct Inner {
     commands: mpsc::Sender<Command>,
     progress: watch::Receiver<Progress>,
     links: Arc<Links>,
+    known: Option<PathBuf>,
     acceptors: Acceptors,
     tasks: Tasks,
 }
@@ -66,6 +72,9 @@ pub enum SpawnError {
     /// All listen addresses need QUIC.
     #[error("a mesh key wraps TCP only, and no listen address is TCP: add one like /ip4/0.0.0.0/tcp/31330")]
     OnlyQuic,
+    /// The member list cannot be used.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// An address cannot be listened on.
     #[error("cannot listen on {addr}: choose another address or port")]
     Listen {
@@ -165,15 +174,25 @@ impl Node {
         if listen.is_empty() && !config.listen.is_empty() {
             return Err(SpawnError::OnlyQuic);
         }
-        let acceptors = Acceptors::default();
-        let transport = transport::build(&config.key, config.psk).map_err(|_| SpawnError::Key)?;
-        let behaviour = Behaviour::new(&config.key, acceptors.clone(), !listen.is_empty());
+        let members = config.members.as_deref().map(Members::read).transpose()?;
+        if members.as_ref().is_some_and(|members| !members.contains(&id)) {
+            tracing::warn!(node = %id, "this node itself is not on the member list: others with the same list refuse it");
+        }
+        let (acceptors, links) = (Acceptors::default(), Arc::new(Links::default()));
+        let (circuits, relay_client) = relay::client::new(id);
+        let transport = transport::build(&config.key, config.psk, circuits).map_err(|_| SpawnError::Key)?;
+        let behaviour =
+            Behaviour::new(&config, members.clone(), &links, acceptors.clone(), relay_client, !listen.is_empty());
         let options = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_CONNECTION);
         let mut swarm = Swarm::new(transport, behaviour, id, options);
         config.external.iter().for_each(|addr| swarm.add_external_address(addr.clone()));
-        let links = Arc::new(Links::default());
         let early = bind(&mut swarm, &listen, &links).await?;
+        if config.relay == RelayRole::Always {
+            // A relay says with each place where it is to be found.
+            links.listen_addrs().into_iter().for_each(|addr| swarm.add_external_address(addr));
+        }
 
+        let met = config.known_peers.as_deref().map(known::read).map(known::some).unwrap_or_default();
         let now = Instant::now();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let (sender, progress) = watch::channel(Progress::default());
@@ -182,20 +201,45 @@ impl Node {
             commands: receiver,
             links: Arc::clone(&links),
             progress: sender,
-            bootstrap: Bootstrap::new(&config.bootstrap, now),
+            bootstrap: Bootstrap::new(&config.bootstrap, &met, now),
             announcer: Announcer::new(config.key, config.announce_interval, system_clock()),
             publisher: Publisher::default(),
             dialer: Dialer::default(),
             quota: Quota::default(),
+            refusals: Pace::new(1, 20, Duration::ZERO),
             lookups: Lookups::default(),
+            traversal: Traversal::new(
+                !listen.is_empty(),
+                !config.external.is_empty() || config.relay == RelayRole::Always,
+                config.behind_nat,
+            ),
+            hidden: false,
+            relay: config.relay,
+            relaying: config.relay == RelayRole::Always,
             external: config.external,
             private,
+            nearest: bootstrap::nearest(&config.bootstrap),
             next_sweep: now,
             early,
         };
         let tasks = Tasks::new();
         tasks.spawn_graceful(event_loop.run());
-        let inner = Inner { id, bootstrap: config.bootstrap, commands, progress, links, acceptors, tasks };
+        if let Some(path) = &config.known_peers {
+            tasks.spawn(known::keep(path.clone(), Arc::clone(&links), commands.downgrade()));
+        }
+        if let Some((path, members)) = config.members.zip(members) {
+            tasks.spawn(members::watch(path, members, commands.downgrade()));
+        }
+        let inner = Inner {
+            id,
+            bootstrap: config.bootstrap,
+            commands,
+            progress,
+            links,
+            known: config.known_peers,
+            acceptors,
+            tasks,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -243,7 +287,7 @@ impl Node {
         }
     }
 
-    /// Opens a stream to a node, over the newest connection where there is one, else by dialing `addrs` and what the DHT
+    /// Opens a stream to a node, over the newest direct connection where there is one, over a relayed one where not, else by dialing `addrs` and what the DHT
     /// knows of it. Cancel-safe: a stream that nobody takes is closed.
     ///
     /// # Errors
@@ -290,6 +334,32 @@ impl Node {
         address::scope(addr) >= self.inner.links.scope(&from)
     }
 
+    /// How others get to this node, as far as is known.
+    pub fn reachability(&self) -> Reachability {
+        self.inner.links.reachability().0
+    }
+
+    /// Where others get to this node, the best first: what its adverts say.
+    pub fn reached_at(&self) -> Vec<Multiaddr> {
+        self.inner.links.reachability().1
+    }
+
+    /// How a stream that is opened to the node now would travel; `None` when it is not connected.
+    pub fn way(&self, peer: &NodeId) -> Option<Way> {
+        self.inner.links.way(peer)
+    }
+
+    /// Requests of others that this node's part of the DHT has answered since it started.
+    pub fn dht_requests(&self) -> u64 {
+        self.inner.links.dht_requests()
+    }
+
+    /// Nodes to which a direct connection came up where there were only relayed ones: streams opened before still go
+    /// through the relay, new ones do not. A receiver that lags misses some; [`Node::way`] tells of each.
+    pub fn improved(&self) -> broadcast::Receiver<NodeId> {
+        self.inner.links.improved()
+    }
+
     /// The nodes connected now.
     pub fn connected_peers(&self) -> Vec<NodeId> {
         self.inner.links.peers()
@@ -298,6 +368,11 @@ impl Node {
     /// Withdraws all adverts, closes all connections and waits until the node has ended, about a second at most. Every
     /// handle of the node is of no more use then.
     pub async fn shutdown(&self) {
+        if let Some(path) = self.inner.known.clone() {
+            let met = self.inner.links.met();
+            // What could not be written down is in the log; one that panicked has said so.
+            let _ = tokio::task::spawn_blocking(move || known::save(&path, met)).await;
+        }
         // An error means that it has ended before.
         let _ = self.inner.commands.send(Command::Shutdown).await;
         self.inner.tasks.shutdown().await;

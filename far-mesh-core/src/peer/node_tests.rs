@@ -320,8 +320,16 @@ struct Liar {
 impl Liar {
     async fn new(victim: &Node) -> Self {
         let key = Keypair::generate_ed25519();
-        let transport = transport::build(&key, None).unwrap();
-        let behaviour = Behaviour::new(&key, Acceptors::default(), false);
+        let (circuits, relay_client) = libp2p::relay::client::new(key.public().to_peer_id());
+        let transport = transport::build(&key, None, circuits).unwrap();
+        let behaviour = Behaviour::new(
+            &Config::new(key.clone()),
+            None,
+            &Default::default(),
+            Acceptors::default(),
+            relay_client,
+            false,
+        );
         let options = libp2p::swarm::Config::with_tokio_executor();
         let mut swarm = Swarm::new(transport, behaviour, key.public().to_peer_id(), options);
         let addr: Multiaddr = victim.listen_addrs()[0].clone();

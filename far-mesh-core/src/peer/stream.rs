@@ -3,7 +3,8 @@
 //! Our own behaviour and not `libp2p-stream`, for three of that crate's habits: it drops a second incoming stream that
 //! arrives before the first was taken (a route that opens ten sessions at once loses some), it picks a random connection of
 //! several, and it negotiates one outgoing stream at a time. Here incoming streams wait in a queue of
-//! [`INCOMING_QUEUE`], the newest connection is used, and any number negotiate side by side.
+//! [`INCOMING_QUEUE`], the newest direct connection is used, else the newest relayed one, and any number negotiate side by
+//! side.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,24 +13,35 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use libp2p::{
     InboundUpgrade, Multiaddr, OutboundUpgrade, Stream, StreamProtocol,
     core::{Endpoint, UpgradeInfo, transport::PortUse},
     swarm::{
-        ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-        NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
+        CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+        FromSwarm, NetworkBehaviour, NotifyHandler, StreamUpgradeError, SubstreamProtocol, ToSwarm,
         behaviour::ConnectionEstablished,
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
 use tokio::sync::{mpsc, oneshot};
 
+use super::quota::{Pace, Verdict};
 use crate::id::NodeId;
 
 /// Streams that may wait to be taken from an [`Incoming`]; one more is closed at once and its opener told so.
 pub const INCOMING_QUEUE: usize = 128;
+
+/// Streams a peer may open at once: a coordinator that opens hundreds of sessions, each with its data streams.
+const OPEN_BURST: u64 = 1024;
+
+/// Streams a peer may open a second after that.
+const OPEN_RATE: u64 = 128;
+
+/// Streams refused before the peer is dropped: by then it has been told as often that it is too fast.
+const MAX_REFUSED: u32 = 512;
 
 /// Streams that other nodes open with one protocol. Dropping it stops accepting them.
 #[derive(Debug)]
@@ -50,19 +62,53 @@ pub(super) enum Failure {
 
 pub(super) type Reply = oneshot::Sender<Result<Stream, Failure>>;
 
-/// Who takes incoming streams, by protocol. Shared between the node's handle and all connections.
+/// Who takes incoming streams, by protocol, and who opens them how fast. Shared between the node's handle and all
+/// connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acceptors(Arc<Mutex<Queues>>);
+pub(super) struct Acceptors(Arc<Mutex<State>>);
 
-type Queues = HashMap<StreamProtocol, mpsc::Sender<(NodeId, Stream)>>;
+#[derive(Debug, Default)]
+struct State {
+    queues: HashMap<StreamProtocol, mpsc::Sender<(NodeId, Stream)>>,
+    openers: HashMap<NodeId, Opener>,
+}
+
+/// How fast a peer opens streams, over all its connections and for a while after the last.
+#[derive(Debug)]
+struct Opener {
+    pace: Pace,
+    refused: u32,
+}
+
+/// What a peer may do that opens a stream.
+#[derive(Debug, PartialEq, Eq)]
+enum Opening {
+    Granted,
+    Refused,
+    /// It is too late for words.
+    Drop,
+}
+
+/// Tells the behaviour that the peer floods us.
+#[derive(Debug)]
+pub(super) struct Flood;
 
 /// Opens and accepts streams on the connections of a swarm.
 #[derive(Debug)]
 pub(super) struct Behaviour {
     acceptors: Acceptors,
-    /// In the order they were established.
-    connections: HashMap<NodeId, Vec<ConnectionId>>,
+    /// The best last: relayed ones, then direct ones, each in the order they were established.
+    connections: HashMap<NodeId, Vec<Connection>>,
     requests: VecDeque<(NodeId, ConnectionId, Open)>,
+    /// To be closed.
+    floods: VecDeque<NodeId>,
+}
+
+/// A connection that streams can be opened on.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    id: ConnectionId,
+    relayed: bool,
 }
 
 /// One connection's part.
@@ -71,6 +117,7 @@ pub(super) struct Handler {
     peer: NodeId,
     acceptors: Acceptors,
     requests: VecDeque<Open>,
+    flood: bool,
 }
 
 /// A stream to open.
@@ -99,14 +146,14 @@ impl futures::Stream for Incoming {
 }
 
 impl Acceptors {
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        // A map is whole between any two calls, so a panic elsewhere cannot have broken it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The maps are whole between any two calls, so a panic elsewhere cannot have broken it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts accepting; `None` when somebody does already.
     pub(super) fn register(&self, protocol: StreamProtocol) -> Option<Incoming> {
-        let mut map = self.lock();
+        let map = &mut self.lock().queues;
         map.retain(|_, sender| !sender.is_closed());
         if map.contains_key(&protocol) {
             return None;
@@ -118,15 +165,39 @@ impl Acceptors {
 
     /// Ends every [`Incoming`].
     pub(super) fn clear(&self) {
-        self.lock().clear();
+        self.lock().queues.clear();
+    }
+
+    /// Whether a peer may open one more stream.
+    fn open(&self, peer: NodeId, now: Instant) -> Opening {
+        let mut state = self.lock();
+        let opener = state
+            .openers
+            .entry(peer)
+            .or_insert_with(|| Opener { pace: Pace::new(OPEN_RATE, OPEN_BURST, Duration::ZERO), refused: 0 });
+        if opener.pace.take(1, now) == Verdict::Now {
+            return Opening::Granted;
+        }
+        opener.refused += 1;
+        if opener.refused > MAX_REFUSED { Opening::Drop } else { Opening::Refused }
+    }
+
+    /// Forgets who opened nothing for a while.
+    fn sweep(&self, now: Instant) {
+        self.lock().openers.retain(|_, opener| !opener.pace.is_rested(now));
     }
 
     fn protocols(&self) -> Vec<StreamProtocol> {
-        self.lock().iter().filter(|(_, sender)| !sender.is_closed()).map(|(protocol, _)| protocol.clone()).collect()
+        self.lock()
+            .queues
+            .iter()
+            .filter(|(_, sender)| !sender.is_closed())
+            .map(|(protocol, _)| protocol.clone())
+            .collect()
     }
 
     fn accept(&self, protocol: &StreamProtocol, peer: NodeId, stream: Stream) {
-        let sender = self.lock().get(protocol).cloned();
+        let sender = self.lock().queues.get(protocol).cloned();
         // A stream that is dropped here is reset: its opener learns at once that nobody takes it.
         if sender.is_none_or(|sender| sender.try_send((peer, stream)).is_err()) {
             tracing::warn!(%peer, %protocol, "incoming stream refused: {INCOMING_QUEUE} are waiting, or nobody accepts");
@@ -136,14 +207,14 @@ impl Acceptors {
 
 impl Behaviour {
     pub(super) fn new(acceptors: Acceptors) -> Self {
-        Self { acceptors, connections: HashMap::new(), requests: VecDeque::new() }
+        Self { acceptors, connections: HashMap::new(), requests: VecDeque::new(), floods: VecDeque::new() }
     }
 
-    /// Opens a stream on the newest connection to `peer`; gives the reply back where there is none.
+    /// Opens a stream on the best connection to `peer`; gives the reply back where there is none.
     pub(super) fn open(&mut self, peer: NodeId, protocol: StreamProtocol, reply: Reply) -> Result<(), Reply> {
         match self.connections.get(&peer).and_then(|connections| connections.last()) {
             Some(connection) => {
-                self.requests.push_back((peer, *connection, Open { protocol, reply }));
+                self.requests.push_back((peer, connection.id, Open { protocol, reply }));
                 Ok(())
             }
             None => Err(reply),
@@ -151,7 +222,7 @@ impl Behaviour {
     }
 
     fn handler(&self, peer: NodeId) -> Handler {
-        Handler { peer, acceptors: self.acceptors.clone(), requests: VecDeque::new() }
+        Handler { peer, acceptors: self.acceptors.clone(), requests: VecDeque::new(), flood: false }
     }
 }
 
@@ -182,14 +253,19 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
-                self.connections.entry(peer_id).or_default().push(connection_id);
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                let connections = self.connections.entry(peer_id).or_default();
+                let new = Connection { id: connection_id, relayed: endpoint.is_relayed() };
+                let at =
+                    if new.relayed { connections.partition_point(|other| other.relayed) } else { connections.len() };
+                connections.insert(at, new);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 if let Some(connections) = self.connections.get_mut(&peer_id) {
-                    connections.retain(|connection| *connection != connection_id);
+                    connections.retain(|connection| connection.id != connection_id);
                     if connections.is_empty() {
                         self.connections.remove(&peer_id);
+                        self.acceptors.sweep(Instant::now());
                     }
                 }
             }
@@ -197,11 +273,18 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: NodeId, _: ConnectionId, event: Infallible) {
-        match event {}
+    fn on_connection_handler_event(&mut self, peer: NodeId, _: ConnectionId, Flood: Flood) {
+        // Its other connections say the same.
+        if !self.floods.contains(&peer) {
+            tracing::warn!(%peer, "dropped: it opens streams faster than {OPEN_RATE} a second and does not stop");
+            self.floods.push_back(peer);
+        }
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, Open>> {
+        if let Some(peer_id) = self.floods.pop_front() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+        }
         match self.requests.pop_front() {
             Some((peer_id, connection, event)) => {
                 Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event })
@@ -213,7 +296,7 @@ impl NetworkBehaviour for Behaviour {
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
-    type ToBehaviour = Infallible;
+    type ToBehaviour = Flood;
     type InboundProtocol = Agree;
     type OutboundProtocol = Agree;
     type InboundOpenInfo = ();
@@ -223,7 +306,10 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(Agree(self.acceptors.protocols()), ())
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Agree, Reply, Infallible>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Agree, Reply, Flood>> {
+        if std::mem::take(&mut self.flood) {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Flood));
+        }
         while let Some(Open { protocol, reply }) = self.requests.pop_front() {
             if !reply.is_closed() {
                 let protocol = SubstreamProtocol::new(Agree(vec![protocol]), reply);
@@ -241,9 +327,12 @@ impl ConnectionHandler for Handler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol), ..
-            }) => {
-                self.acceptors.accept(&protocol, self.peer, stream);
-            }
+            }) => match self.acceptors.open(self.peer, Instant::now()) {
+                Opening::Granted => self.acceptors.accept(&protocol, self.peer, stream),
+                // Dropped and so reset: its opener learns at once.
+                Opening::Refused => tracing::debug!(peer = %self.peer, "incoming stream refused: too many a second"),
+                Opening::Drop => self.flood = true,
+            },
             // Where nobody waits any more, the stream is dropped and so reset.
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
                 let _ = info.send(Ok(stream));
@@ -284,5 +373,26 @@ impl OutboundUpgrade<Stream> for Agree {
     type Future = Ready<Result<Self::Output, Infallible>>;
     fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
         ready(Ok((stream, protocol)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_streams_is_refused_then_dropped_and_harms_nobody_else() {
+        let (acceptors, start) = (Acceptors::default(), Instant::now());
+        let (loud, calm) = (NodeId::random(), NodeId::random());
+        let seen = (0..10_000).map(|_| acceptors.open(loud, start)).collect::<Vec<_>>();
+        let count = |what| seen.iter().filter(|opening| **opening == what).count() as u64;
+        assert_eq!((count(Opening::Granted), count(Opening::Refused)), (OPEN_BURST, u64::from(MAX_REFUSED)));
+        assert_eq!(seen.last(), Some(&Opening::Drop));
+        assert_eq!(acceptors.open(calm, start), Opening::Granted);
+        // Coming back with a new connection does not help, waiting does.
+        acceptors.sweep(start + Duration::from_secs(1));
+        assert_eq!(acceptors.open(loud, start), Opening::Drop);
+        acceptors.sweep(start + Duration::from_secs(60));
+        assert_eq!(acceptors.open(loud, start + Duration::from_secs(60)), Opening::Granted);
     }
 }

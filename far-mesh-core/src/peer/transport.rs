@@ -1,4 +1,5 @@
-//! How bytes travel: TCP with noise and yamux, inside the mesh key where there is one, and QUIC where there is none.
+//! How bytes travel: TCP with noise and yamux, inside the mesh key where there is one, and QUIC where there is none. A
+//! circuit through a relay is a connection of its own, with its own noise: the relay sees neither whose bytes nor which.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use libp2p::{
     identity::Keypair,
     noise,
     pnet::{PnetConfig, PreSharedKey},
-    quic, tcp, yamux,
+    quic, relay, tcp, yamux,
 };
 
 use super::config::{DIAL_DEADLINE, MAX_STREAMS_PER_CONNECTION};
@@ -32,11 +33,30 @@ const QUIC_IDLE: Duration = Duration::from_secs(4);
 /// Sign of life on a silent QUIC connection: four may be lost.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(900);
 
-/// The transports of a node.
-pub(super) fn build(key: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+/// The transports of a node; `circuits` are those of the relay client.
+pub(super) fn build(
+    key: &Keypair,
+    psk: Option<PreSharedKey>,
+    circuits: relay::client::Transport,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
+    let circuits = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(muxer())
+        .timeout(DIAL_DEADLINE)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    // First: TCP would take the address of a relay for that of the node behind it.
+    Ok(circuits.or_transport(direct(key, psk)?).map(|either, _| either.into_inner()).boxed())
+}
+
+fn muxer() -> yamux::Config {
     let mut muxer = yamux::Config::default();
     // Windows need no number here: yamux grows each stream's to the bandwidth-delay product.
     muxer.set_max_num_streams(MAX_STREAMS_PER_CONNECTION as usize);
+    muxer
+}
+
+fn direct(key: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .and_then(move |socket, _| async move {
             match psk {
@@ -46,7 +66,7 @@ pub(super) fn build(key: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<(P
         })
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
-        .multiplex(muxer)
+        .multiplex(muxer())
         .timeout(DIAL_DEADLINE)
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let transport = match psk {

@@ -5,7 +5,8 @@ use far_ledger::{WalletAddress, cost::Price};
 
 use super::MeshArgs;
 use crate::config::{
-    ByteSize, Device, Flags, Layers, Precision, Quantize, Seconds, Sessions, Threads, parse_money, parse_region,
+    ByteSize, Device, Flags, HttpAddress, Layers, Precision, Quantize, Seconds, Sessions, Threads, parse_money,
+    parse_region,
 };
 
 /// Serve layers of a model.
@@ -21,7 +22,8 @@ pub struct ProviderArgs {
 #[derive(Clone, Debug, Subcommand)]
 #[expect(missing_docs, reason = "said where the arguments are")]
 pub enum ProviderCommand {
-    Run(ProviderRunArgs),
+    Run(Box<ProviderRunArgs>),
+    Status(ProviderStatusArgs),
 }
 
 /// Load a span of layers and serve it until ctrl-C.
@@ -95,6 +97,30 @@ pub struct ProviderRunArgs {
     pub mesh: MeshArgs,
 }
 
+/// Ask a running provider how it does: its layers, its sessions, and whether others reach it directly, through its NAT or
+/// through a relay.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  far-mesh provider status                            the provider on this machine
+  far-mesh provider status --http 10.0.0.2:8102 --json")]
+pub struct ProviderStatusArgs {
+    /// Address of its HTTP server, as it was told itself [default: 127.0.0.1:8102]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<HttpAddress>,
+
+    /// Print what it says as one line of JSON
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+impl ProviderStatusArgs {
+    /// What these flags set.
+    pub fn flags(&self) -> Flags {
+        Flags { http: self.http.clone(), ..Flags::default() }
+    }
+}
+
 impl ProviderRunArgs {
     /// What these flags set.
     pub fn flags(&self) -> Flags {
@@ -128,7 +154,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<ProviderRunArgs, clap::Error> {
         match Cli::try_parse_from(["far-mesh", "provider", "run"].into_iter().chain(line.split_whitespace()))?.command {
-            Command::Provider(ProviderArgs { command: ProviderCommand::Run(args) }) => Ok(args),
+            Command::Provider(ProviderArgs { command: ProviderCommand::Run(args) }) => Ok(*args),
             other => panic!("{other:?}"),
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, ModelsArgs, ProviderArgs};
+use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, MembersArgs, ModelsArgs, ProviderArgs};
 use crate::config::Flags;
 
 /// Language models that many machines run together, each a few layers.
@@ -63,6 +63,7 @@ pub enum Command {
     Provider(ProviderArgs),
     Discovery(DiscoveryArgs),
     Models(ModelsArgs),
+    Members(MembersArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
 }
@@ -83,6 +84,7 @@ impl Command {
             Self::Provider(_) => "provider",
             Self::Discovery(_) => "discovery",
             Self::Models(_) => "models",
+            Self::Members(_) => "members",
             Self::Bench(_) => "bench",
             Self::Doctor(_) => "doctor",
         }

@@ -8,11 +8,12 @@ use far_mesh_core::{
     hop::HopError,
     kernel::CudaMissing,
     model::{self, SourceError},
-    peer::{BootstrapError, SpawnError, identity::KeyError},
+    peer::{BootstrapError, MembersError, SpawnError, identity::KeyError},
     provider,
     shard::{LoadError, PlanError},
 };
 
+use super::provider_status::StatusError;
 use crate::{
     config::{ConfigError, Device},
     local::LocalError,
@@ -65,6 +66,9 @@ pub enum CommandError {
     /// A key file is unusable.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A member list is unusable.
+    #[error(transparent)]
+    Members(#[from] MembersError),
     /// Another process runs a node with this key.
     #[error("another node runs with the key {}: give this one its own --data-dir", path.display())]
     KeyInUse {
@@ -116,6 +120,9 @@ pub enum CommandError {
     /// The provider did not start.
     #[error("the provider did not start")]
     Provider(#[from] provider::StartError),
+    /// A provider's state could not be had.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// The coordinator did not start.
     #[error("the coordinator did not start")]
     Coordinator(#[from] coordinator::StartError),

@@ -32,6 +32,11 @@ pub(super) async fn join_with(config: &Config, psk: Option<PreSharedKey>) -> Res
     mesh.listen = config.listen.clone();
     mesh.bootstrap = config.bootstrap.clone();
     mesh.psk = psk;
+    mesh.known_peers = Some(config.data_dir.join(format!("{}.peers", config.role.name())));
+    mesh.members = config.members.clone();
+    mesh.external = config.external.clone();
+    mesh.relay = config.relay_role();
+    mesh.upnp = config.asks_router();
     let node = Node::spawn(mesh).await?;
     if let Err(error) = node.bootstrapped(JOIN_DEADLINE).await {
         node.shutdown().await;

@@ -9,11 +9,13 @@ pub mod doctor;
 mod error;
 mod interrupt;
 mod join;
+pub mod members;
 mod memory;
 pub mod models;
 mod output;
 mod parts;
 pub mod provider;
+pub mod provider_status;
 mod shard;
 
 pub use error::{CommandError, USAGE};

@@ -125,6 +125,8 @@ fn state(node: &Node, provider: Option<&Provider>) -> serde_json::Value {
         "role": "provider",
         "peer_id": node.id().to_string(),
         "connected": node.connected_peers().len(),
+        "reachability": node.reachability().as_str(),
+        "addresses": node.reached_at().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "layers": provider.map(|provider| [provider.span().start(), provider.span().end() - 1]),
         "moving": provider.and_then(Provider::moving).map(|found| format!("{} -> {}", found.from, found.to)),
         "sessions": provider.map(Provider::sessions),

@@ -95,6 +95,18 @@ impl From<PrefixSharing> for far_mesh_core::shard::PrefixSharing {
     }
 }
 
+/// Something that is done where it makes sense, unless somebody decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// Where it makes sense.
+    #[default]
+    Auto,
+    /// In any case.
+    On,
+    /// In no case.
+    Off,
+}
+
 /// The layers a provider serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layers {
@@ -123,6 +135,7 @@ macro_rules! words {
         }
     };
 }
+words!(Switch, "auto, on or off", Auto = "auto", On = "on", Off = "off");
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
 words!(OtherKernelClass, "resume or refuse", Resume = "resume", Refuse = "refuse");
 words!(PrefixSharing, "off, coordinator or all", Off = "off", Coordinator = "coordinator", All = "all");

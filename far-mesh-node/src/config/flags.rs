@@ -6,7 +6,7 @@ use far_ledger::{WalletAddress, cost::Price};
 use multiaddr::Multiaddr;
 
 use super::{
-    choice::{Device, Layers, Precision, Quantize},
+    choice::{Device, Layers, Precision, Quantize, Switch},
     value::{ByteSize, HttpAddress, Seconds, Sessions, Threads},
 };
 
@@ -19,10 +19,18 @@ pub struct Flags {
     pub bootstrap: Vec<Multiaddr>,
     /// `--listen`
     pub listen: Vec<Multiaddr>,
+    /// `--external`
+    pub external: Vec<Multiaddr>,
+    /// `--relay`
+    pub relay: Option<Switch>,
+    /// `--upnp`
+    pub upnp: Option<Switch>,
     /// `--http`
     pub http: Option<HttpAddress>,
     /// `--psk`
     pub psk: Option<PathBuf>,
+    /// `--members`
+    pub members: Option<PathBuf>,
     /// `--threads`
     pub threads: Option<Threads>,
     /// `--model`

@@ -59,6 +59,23 @@ pub const KEYS: &[Key] = &[
         ..one("listen", &["FAR_MESH_LISTEN"], SERVERS)
     },
     Key {
+        many: true,
+        meaning: "addresses under which others reach the node, where a port is forwarded to it",
+        default: "none: others tell it what they see, and try to dial it",
+        ..one("external", &["FAR_MESH_EXTERNAL"], SERVERS)
+    },
+    Key {
+        meaning: "whether to pass on what nodes behind a NAT send and are sent: auto, on or off",
+        default: "auto: discovery nodes do, which others can dial in any case, and whoever finds that the whole world \
+                  reaches it",
+        ..one("relay", &["FAR_MESH_RELAY"], SERVERS)
+    },
+    Key {
+        meaning: "whether to ask the router to open a port, by UPnP: auto, on or off",
+        default: "auto: providers of a public mesh do, unless they listen on loopback alone",
+        ..one("upnp", &["FAR_MESH_UPNP"], SERVERS)
+    },
+    Key {
         meaning: "address of the HTTP server",
         default: "127.0.0.1 with port 8100 (coordinator), 8101 (discovery) or 8102 (provider): loopback, because \
                   what is open to the world should be opened by hand",
@@ -68,6 +85,11 @@ pub const KEYS: &[Key] = &[
         meaning: "file with the pre-shared key of a private mesh",
         default: "none: the mesh is public",
         ..one("psk", &["FAR_MESH_PSK"], SERVERS)
+    },
+    Key {
+        meaning: "file with the nodes of the mesh, signed by its operator",
+        default: "none: anybody may join",
+        ..one("members", &["FAR_MESH_MEMBERS"], SERVERS)
     },
     Key {
         meaning: "threads that compute",

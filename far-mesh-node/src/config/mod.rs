@@ -35,7 +35,7 @@ mod sources;
 mod tests;
 mod value;
 
-pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize};
+pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch};
 pub use entry::Origin;
 pub use error::{ConfigError, ValueError};
 pub use flags::Flags;

@@ -7,10 +7,11 @@ use std::{
 };
 
 use far_ledger::{Amount, WalletAddress, cost::Price};
+use far_mesh_core::peer::RelayRole;
 use multiaddr::{Multiaddr, Protocol};
 
 use super::{
-    choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize},
+    choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch},
     entry::{Entries, Entry, Origin, Text},
     error::{ConfigError, ValueError},
     flags::Flags,
@@ -43,10 +44,18 @@ pub struct Config {
     pub bootstrap: Vec<Multiaddr>,
     /// Addresses to be reached at.
     pub listen: Vec<Multiaddr>,
+    /// Addresses under which others reach the node.
+    pub external: Vec<Multiaddr>,
+    /// Whether to pass on what nodes behind a NAT say.
+    pub relay: Switch,
+    /// Whether to ask the router to open a port.
+    pub upnp: Switch,
     /// Address of the HTTP server.
     pub http: HttpAddress,
     /// File with the pre-shared key of a private mesh.
     pub psk: Option<PathBuf>,
+    /// File with the nodes of the mesh, signed by its operator.
+    pub members: Option<PathBuf>,
     /// Threads that compute.
     pub threads: Threads,
     /// Model by name or path.
@@ -102,8 +111,12 @@ impl Config {
             data_dir,
             bootstrap: reader.many("bootstrap", parse_multiaddr)?,
             listen: reader.many("listen", parse_multiaddr)?,
+            external: reader.many("external", parse_multiaddr)?,
+            relay: reader.parsed("relay")?.unwrap_or_default(),
+            upnp: reader.parsed("upnp")?.unwrap_or_default(),
             http: reader.parsed("http")?.unwrap_or_else(|| HttpAddress::loopback(default_http_port(role))),
             psk: reader.path("psk")?,
+            members: reader.path("members")?,
             threads: reader.parsed("threads")?.unwrap_or_else(Threads::available),
             model: reader
                 .one("model", |text| bounded(text, MAX_MODEL_CHARS))?
@@ -146,6 +159,29 @@ impl Config {
         self.precision.with(self.quantize)
     }
 
+    /// Whether to pass on what nodes behind a NAT say.
+    pub fn relay_role(&self) -> RelayRole {
+        match (self.relay, self.role) {
+            (Switch::On, _) | (Switch::Auto, Role::Discovery) => RelayRole::Always,
+            (Switch::Auto, _) => RelayRole::Auto,
+            (Switch::Off, _) => RelayRole::Never,
+        }
+    }
+
+    /// Whether to ask the router to open a port: not for a mesh that is private or on this machine alone.
+    pub fn asks_router(&self) -> bool {
+        let loopback = |addr: &Multiaddr| match addr.iter().next() {
+            Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+            Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+            _ => false,
+        };
+        match self.upnp {
+            Switch::On => true,
+            Switch::Off => false,
+            Switch::Auto => self.role == Role::Provider && self.psk.is_none() && !self.listen.iter().all(loopback),
+        }
+    }
+
     fn apply(&mut self, flags: Flags, directory: &Path) {
         macro_rules! take {
             ($($field:ident => $target:expr, $key:literal, $flag:literal, $wrap:expr;)+) => {$(
@@ -156,7 +192,7 @@ impl Config {
             )+};
         }
         let list = |items: Vec<Multiaddr>| (!items.is_empty()).then_some(items);
-        let (bootstrap, listen) = (list(flags.bootstrap), list(flags.listen));
+        let (bootstrap, listen, external) = (list(flags.bootstrap), list(flags.listen), list(flags.external));
         if let Some(bootstrap) = bootstrap {
             self.bootstrap = bootstrap;
             self.origins.insert("bootstrap", Origin::Flag("--bootstrap"));
@@ -165,12 +201,19 @@ impl Config {
             self.listen = listen;
             self.origins.insert("listen", Origin::Flag("--listen"));
         }
+        if let Some(external) = external {
+            self.external = external;
+            self.origins.insert("external", Origin::Flag("--external"));
+        }
         if flags.data_dir.is_some() {
             self.origins.insert("data_dir", Origin::Flag("--data-dir"));
         }
         take! {
+            relay => self.relay, "relay", "--relay", |value| value;
+            upnp => self.upnp, "upnp", "--upnp", |value| value;
             http => self.http, "http", "--http", |value| value;
             psk => self.psk, "psk", "--psk", |path: PathBuf| Some(directory.join(path));
+            members => self.members, "members", "--members", |path: PathBuf| Some(directory.join(path));
             threads => self.threads, "threads", "--threads", |value| value;
             model => self.model, "model", "--model", |value| value;
             precision => self.precision, "precision", "--precision", |value| value;

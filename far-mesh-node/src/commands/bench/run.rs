@@ -45,7 +45,7 @@ const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 /// [`CommandError`]; whatever was started is ended before it returns.
 pub async fn run(args: BenchArgs, config: Config) -> Result<(), CommandError> {
     let dir = parts::folder(&config, "bench-")?;
-    let report = until_interrupted("nothing was measured", measure(&args, &config, dir.path())).await?;
+    let report = until_interrupted("nothing was measured", Box::pin(measure(&args, &config, dir.path()))).await?;
     if args.json { print_json(&report) } else { print(&report.table()) }
 }
 
