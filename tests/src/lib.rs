@@ -1,5 +1,6 @@
 //! Harness of the tests that cross crates: the program, a model, a mesh of processes that ends with its test.
 
+pub mod crowd;
 mod mesh;
 
 use std::path::PathBuf;
