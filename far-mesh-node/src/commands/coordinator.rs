@@ -36,7 +36,7 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     }
     let mut stop = Stop::listen()?;
     let remedy = "nothing was served; run this again";
-    let (node, coordinator) = until_interrupted(remedy, start(&config)).await?;
+    let (node, coordinator) = Box::pin(until_interrupted(remedy, start(&config))).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);
     let meter = Meter::new(Arc::clone(&store), config.price_per_token, node.id());
     let (listener, http) = join::listen_http(&config).await?;

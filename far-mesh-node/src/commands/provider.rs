@@ -36,7 +36,7 @@ const SHARE_OF_FREE: (u64, u64) = (4, 5);
 pub async fn run(args: ProviderRunArgs, config: Config) -> Result<(), CommandError> {
     let mut stop = Stop::listen()?;
     let remedy = "nothing was announced; run this again";
-    let (node, provider) = until_interrupted(remedy, start(&config)).await?;
+    let (node, provider) = Box::pin(until_interrupted(remedy, start(&config))).await?;
     let (listener, http) = join::listen_http(&config).await?;
     let provider = std::sync::Arc::new(provider);
     let tasks = Tasks::new();

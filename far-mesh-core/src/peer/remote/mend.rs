@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     RemoteHop,
+    mender::Found,
     open::{Opened, Refusal},
 };
 use crate::{hop::HopError, id::NodeId, peer::wire::Link};
@@ -51,7 +52,7 @@ pub(super) struct Mend {
 }
 
 enum Stage {
-    Planning(BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>),
+    Planning(Found),
     Opening { hops: Vec<RemoteHop>, links: Vec<Option<Link>>, opening: FuturesUnordered<BoxFuture<'static, Opened>> },
     Over,
 }
@@ -95,7 +96,7 @@ impl Mend {
         range: Range<usize>,
         number: u64,
         now: Instant,
-        plan: BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>,
+        plan: Found,
         (before, after): (bool, bool),
         silent: Vec<Silent>,
     ) -> Self {

@@ -11,6 +11,9 @@ use crate::{
     id::{NodeId, Span},
 };
 
+/// Hops that are being looked for.
+pub(super) type Found = BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>;
+
 /// Finds nodes that take the place of lost ones; knows the mesh, not the session.
 pub trait Mender: Send + Sync + fmt::Debug {
     /// Hops that together run the lost layers, none of them on a node of `loss.without`.

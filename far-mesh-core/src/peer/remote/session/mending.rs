@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
-
 use tokio::time::Instant;
 
 use super::{Place, RemoteSession, allowances, pace};
@@ -22,6 +20,7 @@ use crate::{
         remote::{
             Loss, RemoteHop, RemoteRoute,
             mend::{Mend, Progress, Silent},
+            mender::Found,
             open::{Refusal, invitations, open_hop},
             pace::Slow,
             watch::Watch,
@@ -61,7 +60,7 @@ pub(super) struct Mending {
     /// What is said when nobody can take the place.
     loss: Option<HopError>,
     /// A hop that is too slow, and whether others could take its place.
-    suspect: Option<(Slow, BoxFuture<'static, Result<Vec<RemoteHop>, HopError>>)>,
+    suspect: Option<(Slow, Found)>,
     /// Nodes that lost their place for slowness alone: better than nobody.
     slow: Vec<NodeId>,
     /// Accounts of hops that were lost.
