@@ -229,7 +229,9 @@ impl EventLoop {
             },
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let addr = endpoint.get_remote_address().clone();
-                self.links.established(peer_id, connection_id, addr, endpoint.is_dialer());
+                if self.links.established(peer_id, connection_id, addr, endpoint.is_dialer()) {
+                    self.on_improved(peer_id);
+                }
                 self.bootstrap.established(connection_id, peer_id);
                 self.dialer.established(&mut self.swarm, connection_id, peer_id);
             }

@@ -56,7 +56,8 @@ impl Links {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn established(&self, peer: NodeId, connection: ConnectionId, remote: Multiaddr, dialed: bool) {
+    /// A connection stands. Says whether it is the first direct one beside relayed ones.
+    pub(super) fn established(&self, peer: NodeId, connection: ConnectionId, remote: Multiaddr, dialed: bool) -> bool {
         let mut state = self.lock();
         let link = state.peers.entry(peer).or_default();
         let before = link.way();
@@ -67,6 +68,7 @@ impl Links {
             // Nobody listens: nobody wants to know.
             let _ = self.improved.send(peer);
         }
+        improved
     }
 
     /// The best connection to the peer.

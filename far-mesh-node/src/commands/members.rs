@@ -46,9 +46,8 @@ fn sign(file: &Path, add: &[NodeId], remove: &[NodeId], key: &Path) -> Result<Me
     let version = old.as_ref().map_or(1, |old| old.version().saturating_add(1));
     let text = members::sign(nodes, version, &key)?;
     let list = Members::parse(&text)?;
-    if let Some(old) = old.filter(|old| old.operator() != list.operator()) {
-        let (held, got) = (old.operator(), list.operator());
-        return Err(MembersError::Operator { held, got }.into());
+    if old.is_some_and(|old| old.operator() != list.operator()) {
+        return Err(MembersError::Operator { got: list.operator() }.into());
     }
     replace(file, &text).map_err(|source| CommandError::Write { path: file.to_owned(), source })?;
     Ok(list)

@@ -41,10 +41,10 @@ pub enum MembersError {
     #[error("the operator's key cannot sign: it must be ed25519")]
     Key,
     /// Another operator's list lies where one is in force.
-    #[error("the member list is of operator {got}, that of {held} is in force: restart the node to change operators")]
+    #[error(
+        "the member list is signed by another operator, {got}, than the one before: start anew to change operators"
+    )]
     Operator {
-        /// Who signed the list in force.
-        held: NodeId,
         /// Who signed this one.
         got: NodeId,
     },

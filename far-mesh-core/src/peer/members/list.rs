@@ -148,7 +148,7 @@ impl Members {
     /// [`MembersError::Operator`] and [`MembersError::Older`] when it may not.
     pub(in crate::peer) fn succeeded_by(&self, new: &Self) -> Result<(), MembersError> {
         if new.operator != self.operator {
-            return Err(MembersError::Operator { held: self.operator, got: new.operator });
+            return Err(MembersError::Operator { got: new.operator });
         }
         if new.version <= self.version {
             return Err(MembersError::Older { held: self.version, got: new.version });

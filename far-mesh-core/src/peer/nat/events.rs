@@ -6,7 +6,11 @@ use libp2p::{Multiaddr, autonat, core::transport::ListenerId, dcutr, identify, k
 
 use crate::{
     id::NodeId,
-    peer::{address, event_loop::EventLoop, nat::RelayRole},
+    peer::{
+        address,
+        event_loop::EventLoop,
+        nat::{RelayRole, Way},
+    },
 };
 
 impl EventLoop {
@@ -65,13 +69,22 @@ impl EventLoop {
         }
     }
 
-    pub(in crate::peer) fn on_punch(&mut self, event: &dcutr::Event) {
-        match &event.result {
-            Ok(_) => tracing::info!(peer = %event.remote_peer_id, "through the NAT: connected without the relay"),
-            Err(error) => tracing::info!(peer = %event.remote_peer_id, %error, "no way through the NAT: relayed"),
-        }
-        self.traversal.punched(event.result.is_ok());
+    /// A direct connection came up beside a relayed one, whoever dialed it: both sides do, and one of them is first.
+    pub(in crate::peer) fn on_improved(&mut self, peer: NodeId) {
+        tracing::info!(%peer, "through the NAT: connected without the relay");
+        self.traversal.punched(true);
         self.reach_changed();
+    }
+
+    pub(in crate::peer) fn on_punch(&mut self, event: &dcutr::Event) {
+        let peer = event.remote_peer_id;
+        if let Err(error) = &event.result
+            && self.links.way(&peer) != Some(Way::Direct)
+        {
+            tracing::info!(%peer, %error, "no way through the NAT: relayed");
+            self.traversal.punched(false);
+            self.reach_changed();
+        }
     }
 
     pub(in crate::peer) fn on_router(&mut self, event: &upnp::Event) {
