@@ -98,7 +98,7 @@ impl Repair {
             region: self.region.clone(),
             // What was done is sent again as a prompt is.
             prompt_tokens: loss.done_tokens,
-            max_tokens: (self.need.prompt_tokens + self.need.max_tokens).saturating_sub(loss.done_tokens),
+            max_tokens: self.need.prompt_tokens.saturating_add(self.need.max_tokens).saturating_sub(loss.done_tokens),
             context_tokens: loss.context_tokens,
             seed: self.seed,
         };

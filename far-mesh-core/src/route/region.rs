@@ -2,8 +2,8 @@
 //!
 //! A region is a circle on the globe. Continents are circles that hold the whole of them; names as the large clouds use them
 //! hold every place for which one of them uses the name (AWS "Regions and Availability Zones", Google Cloud "Regions and
-//! zones", Azure "Azure regions", as of 2025). Coordinates are those of the cities in GeoNames, rounded to whole degrees; the
-//! radius takes up the rounding. A circle that is too large only refutes fewer claims.
+//! zones", Azure "Azure regions"). Coordinates are those of their cities to whole degrees, set down from memory and not read
+//! from a table; the radius takes up what they are off. A circle that is too large only refutes fewer claims.
 
 use std::time::Duration;
 

@@ -51,10 +51,10 @@ struct Case {
 }
 
 impl Case {
-    /// Whether the pauses are short enough: two hops that fall silent at once are found one after the other.
+    /// Whether the pauses are short enough.
     fn is_in_time(&self, tally: &Tally) -> bool {
         let ms = Duration::from_millis;
-        let median = if HOPS[self.hops].1.len() == 1 { ms(1000) } else { ms(1200) };
+        let median = ms(1000);
         tally.pause(0.5) < median && tally.pause(0.99) < ms(2000)
     }
 

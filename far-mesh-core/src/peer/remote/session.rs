@@ -239,10 +239,6 @@ impl RemoteSession {
 
     /// Checks an output against the step it belongs to; says what is wrong with it.
     fn on_output(&mut self, done: Done) -> Result<(), String> {
-        // A new last hop may send again what the lost one still sent.
-        if done.seq < self.answered {
-            return Ok(());
-        }
         let Some(flight) = self.in_flight.front() else {
             return Err(format!("it sent step {}, which nobody asked for", done.seq));
         };
@@ -331,6 +327,13 @@ impl RemoteSession {
                 Verdict::Wait(until) => self.alarm.as_mut().reset(until),
                 Verdict::Probe(number) => {
                     self.probe(number)?;
+                    return Ok(true);
+                }
+                Verdict::Silent(silent) => {
+                    for (at, patience) in silent {
+                        let reason = format!("it gave no sign of life for {patience:?}");
+                        self.lose(at, self.places[at].hop.lost(reason))?;
+                    }
                     return Ok(true);
                 }
                 Verdict::Lost { at, reason } => {

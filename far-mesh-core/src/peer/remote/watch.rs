@@ -55,6 +55,8 @@ pub(super) enum Verdict {
     Wait(Instant),
     /// Send this probe to every hop, then look again.
     Probe(u64),
+    /// These hops gave no sign of life for as long as they had.
+    Silent(Vec<(usize, Duration)>),
     /// A hop is lost.
     Lost {
         /// Which.
@@ -129,6 +131,8 @@ impl Watch {
             return Verdict::Probe(self.probes);
         };
         let mut first_expiry: Option<Instant> = None;
+        // Machines of one room fall silent together.
+        let mut silent = Vec::new();
         for (at, hop) in round.hops.iter_mut().enumerate().filter(|(_, hop)| hop.answer.is_none()) {
             let patience = self.hops[at].patience;
             let alive = match hop.alive {
@@ -140,12 +144,16 @@ impl Watch {
             hop.alive = Some((self.moved[at], alive));
             let expiry = alive + patience;
             if now >= expiry {
-                return Verdict::Lost { at, reason: format!("it gave no sign of life for {patience:?}") };
+                silent.push((at, patience));
+                continue;
             }
             if now >= began + STEP_CEILING + patience {
                 return Verdict::Lost { at, reason: format!("step {} is not done after {STEP_CEILING:?}", step.seq) };
             }
             first_expiry = Some(first_expiry.map_or(expiry, |first| first.min(expiry)));
+        }
+        if !silent.is_empty() {
+            return Verdict::Silent(silent);
         }
         if let Some(expiry) = first_expiry {
             return Verdict::Wait(expiry);

@@ -75,7 +75,15 @@ fn who_does_not_answer_is_lost() {
     clock.watch.answer(1, State { probe: 0, ..State::default() });
     let (waited, verdict) = clock.wait();
     assert_eq!(waited, PATIENCE);
-    assert!(matches!(verdict, Verdict::Lost { at: 1, .. }), "{verdict:?}");
+    assert_eq!(verdict, Verdict::Silent(vec![(1, PATIENCE)]));
+}
+
+#[test]
+fn who_falls_silent_together_is_lost_together() {
+    let mut clock = Clock::new(3, Duration::ZERO);
+    assert_eq!(clock.wait().1, Verdict::Probe(1));
+    clock.watch.answer(1, State { probe: 1, ..State::default() });
+    assert_eq!(clock.wait(), (PATIENCE, Verdict::Silent(vec![(0, PATIENCE), (2, PATIENCE)])));
 }
 
 #[test]
@@ -139,7 +147,7 @@ fn a_link_on_which_bytes_move_is_alive_until_the_ceiling() {
     }
     // Nothing moves any more.
     let (waited, verdict) = clock.wait();
-    assert!(matches!(verdict, Verdict::Lost { at: 0, .. }) && waited <= PATIENCE, "{verdict:?} after {waited:?}");
+    assert!(matches!(verdict, Verdict::Silent(_)) && waited <= PATIENCE, "{verdict:?} after {waited:?}");
 
     let mut clock = Clock::new(1, Duration::ZERO);
     assert_eq!(clock.wait().1, Verdict::Probe(1));
