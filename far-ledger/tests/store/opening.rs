@@ -115,7 +115,7 @@ async fn a_newer_schema_is_refused() {
     )
     .await;
     match SqliteStore::open(store.path()).await {
-        Err(error @ OpenError::NewerSchema { found: 4711, known: 1, .. }) => {
+        Err(error @ OpenError::NewerSchema { found: 4711, known: 2, .. }) => {
             assert!(error.to_string().contains("use the newer version"), "{error}");
         }
         other => panic!("{other:?}"),
@@ -150,19 +150,20 @@ async fn the_schema_keeps_out_what_the_types_keep_out() {
         "UPDATE far_nodes SET total_earned_far = -1",
         "UPDATE far_nodes SET is_active = 2",
         "UPDATE far_mesh_sessions SET status = 'completed'",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL)",
-        "INSERT INTO far_session_contributions VALUES ('nobody', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'nobody', 0, 1, 1, 1, 1, 1, NULL, NULL)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL, 1)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL, 1)",
+        "INSERT INTO far_session_contributions VALUES ('nobody', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 2)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'nobody', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
         "INSERT INTO far_payment_batches VALUES ('b', -1, 0, NULL, NULL, 'planned', 0, NULL)",
     ] {
         assert!(sqlx::raw_sql(sql).execute(&mut other).await.is_err(), "{sql}");
     }
-    sqlx::raw_sql("INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL)")
+    sqlx::raw_sql("INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)")
         .execute(&mut other)
         .await
         .unwrap();
-    let twice = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 9, 1, 1, 1, 1, NULL, NULL)";
+    let twice = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 9, 1, 1, 1, 1, NULL, NULL, 1)";
     assert!(sqlx::raw_sql(twice).execute(&mut other).await.is_err());
 }
 

@@ -17,7 +17,9 @@ use std::{
 
 use futures::StreamExt as _;
 use libp2p::{
-    Multiaddr, Swarm, identify, kad, ping,
+    Multiaddr, Swarm,
+    core::ConnectedPoint,
+    identify, kad, ping,
     swarm::{ConnectionId, ListenError, SwarmEvent},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -228,7 +230,13 @@ impl EventLoop {
                 Err(_) => {}
             },
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                let addr = endpoint.get_remote_address().clone();
+                let addr = match &endpoint {
+                    // Who comes through a relay is seen under its name alone: the relay's address says how it came.
+                    ConnectedPoint::Listener { local_addr, .. } if address::is_circuit(local_addr) => {
+                        local_addr.clone()
+                    }
+                    other => other.get_remote_address().clone(),
+                };
                 if self.links.established(peer_id, connection_id, addr, endpoint.is_dialer()) {
                     self.on_improved(peer_id);
                 }

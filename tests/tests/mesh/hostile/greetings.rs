@@ -3,11 +3,14 @@
 use far_mesh_core::{
     activation::Dtype,
     id::{ModelHash, SessionId},
-    peer::wire::{Attach, BUILD, Fault, Frame, Link, Open, Source},
+    peer::{
+        SHARD_PROTOCOL,
+        wire::{Attach, BUILD, Fault, Frame, Link, Open, Source},
+    },
 };
 
 use super::{Targets, closed, good_open, next_fault};
-use crate::net::{hash, span};
+use crate::net::{hash, hop, span};
 
 #[tokio::test]
 async fn an_open_that_does_not_fit_is_refused_with_both_values() {
@@ -49,16 +52,23 @@ async fn nobody_gets_into_the_session_of_another() {
     assert!(matches!(first, Frame::Opened), "{first:?}");
     let mut thief = Link::new(Box::new(targets.stream(targets.second()).await), open.session);
     thief.send(Frame::Attach(Attach { session: open.session })).await.unwrap();
-    let Fault::Refused(reason) = next_fault(&mut thief).await else { panic!() };
-    assert!(reason.contains("another node"), "{reason}");
-    // The same name once more.
-    let (_, answer) = targets.open(targets.second(), &open).await;
-    let Frame::Fault(Fault::Refused(reason)) = answer else { panic!("{answer:?}") };
+    // The coordinator could name it yet, so it is kept for a while, and nobody listens to it.
+    closed(&mut thief).await;
+    // The same name once more, of another coordinator.
+    let to = hop(targets.second(), "10..20");
+    let stream = targets.honest.open_stream(to.node, &to.addrs, SHARD_PROTOCOL).await.unwrap();
+    let mut other = Link::new(Box::new(stream), open.session);
+    other.send(Frame::Open(Box::new(open.clone()))).await.unwrap();
+    let Fault::Refused(reason) = next_fault(&mut other).await else { panic!() };
     assert!(reason.contains("open here already"), "{reason}");
     // The session of all this does not notice.
     session.send(Frame::Probe { number: 3 }).await.unwrap();
     assert!(matches!(session.recv().await, Ok(Frame::State(state)) if state.probe == 3));
-    drop((session, thief));
+    // Its own coordinator may have lost hold of it and opens it anew.
+    let (again, answer) = targets.open(targets.second(), &open).await;
+    assert!(matches!(answer, Frame::Opened), "{answer:?}");
+    closed(&mut session).await;
+    drop((session, again, other, thief));
 
     // A session that nobody opens.
     let nobody = SessionId::random();
