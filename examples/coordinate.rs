@@ -19,18 +19,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     mesh.bootstrap = vec![bootstrap?.parse()?];
     let node = Node::spawn(mesh).await?;
     node.bootstrapped(Duration::from_secs(10)).await?;
-
     let path = std::path::PathBuf::from(model?);
     let hash = model_hash(&path, &env::temp_dir(), &mut |_, _| ())?;
-    let config = Config {
-        name: "example".into(),
-        path,
-        hash,
-        precision: Precision::Packed,
-        threads: 2,
-        other_class: OtherClass::Resume,
-        region: None,
-    };
+    let (name, precision, other_class) = ("example".into(), Precision::Packed, OtherClass::Resume);
+    let config = Config { name, path, hash, precision, threads: 2, other_class, region: None };
     let coordinator = Coordinator::start(node.clone(), config, |_, _| ()).await?;
     let prompt = coordinator.encode(&Prompt::Chat(vec![Message::user(prompt?)]))?;
     let request = Request { prompt, max_tokens: 64, sampling: Sampling::greedy(), stop: vec![], logprobs: None };

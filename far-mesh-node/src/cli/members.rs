@@ -12,8 +12,9 @@ use far_mesh_core::id::NodeId;
     subcommand_required = true,
     after_help = "\
 Examples:
-  far-mesh members sign mesh.members --add 12D3Koo...             make a list, or add to one and sign it anew
-  far-mesh members sign mesh.members --remove 12D3Koo...
+  far-mesh members sign mesh.members --add 12D3KooWHHR7ADWeU6DvW7iraMnWYVfvk9u7zRJwdd9qtqo9rzsi
+                                                  make a list, or add to one and sign it anew
+  far-mesh members sign mesh.members --remove 12D3KooWHHR7ADWeU6DvW7iraMnWYVfvk9u7zRJwdd9qtqo9rzsi
   far-mesh members show mesh.members
   far-mesh provider run --members mesh.members                    speak to nobody else; copy it to every machine
 
