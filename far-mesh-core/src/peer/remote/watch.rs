@@ -97,6 +97,11 @@ impl Watch {
         Self { hops, since: now, round: None, probes: 0, next_probe: None, stuck: None, moved }
     }
 
+    /// Watches other hops from now on. Probes are counted on, so that no late answer to an old one is taken for a new one's.
+    pub(super) fn renew(&mut self, hops: Vec<Allowance>, now: Instant) {
+        *self = Self { probes: self.probes, ..Self::new(hops, now) };
+    }
+
     /// What is known of hop `at` now. Call it for every hop before [`Watch::look`].
     pub(super) fn observe(&mut self, at: usize, patience: Duration, moved_bytes: u64) {
         self.hops[at].patience = patience;

@@ -23,7 +23,6 @@ use crate::{
             mender::Found,
             open::{Refusal, invitations, open_hop},
             pace::Slow,
-            watch::Watch,
         },
         wire::{Frame, Link, Lost, Reroute},
     },
@@ -392,7 +391,7 @@ impl RemoteSession {
         }
         self.places.splice(mend.range, new);
         self.bound_results();
-        self.watch = Watch::new(allowances(&self.route, &self.places), Instant::now());
+        self.watch.renew(allowances(&self.route, &self.places), Instant::now());
         self.alarm.as_mut().reset(Instant::now());
         self.pace = pace(&self.route, &self.places, &self.request);
         self.mending.suspect = None;
