@@ -121,6 +121,20 @@ impl Amount {
         self.0.checked_mul(i64::try_from(factor).ok()?).map(Self)
     }
 
+    /// `self * part / whole`, rounded down; all of it where `part` is not below `whole`.
+    #[must_use]
+    pub fn share(self, part: u64, whole: u64) -> Self {
+        if part >= whole {
+            return self;
+        }
+        // Two factors below 2^64, and a divisor above zero; the quotient is less than `self`.
+        let share = u128::from(self.0.unsigned_abs())
+            .checked_mul(part.into())
+            .and_then(|product| product.checked_div(whole.into()))
+            .and_then(|nano| i64::try_from(nano).ok());
+        share.map_or(self, Self)
+    }
+
     /// The sum of `amounts`; `None` beyond [`Amount::MAX`].
     pub fn checked_sum(amounts: impl IntoIterator<Item = Self>) -> Option<Self> {
         amounts.into_iter().try_fold(Self::ZERO, Self::checked_add)

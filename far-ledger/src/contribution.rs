@@ -21,7 +21,7 @@ pub struct Work {
     pub layers_start: u32,
     /// Layer after the last.
     pub layers_end: u32,
-    /// Positions it ran them for, prompt included.
+    /// Positions it is paid for, prompt included.
     pub tokens: u64,
     /// Time its device spent on them, in ms, as the node says itself: for show, never for pay.
     pub compute_ms: u64,

@@ -142,6 +142,25 @@ impl Outcome {
         Self::new(tokens_generated, total_cost, share_out(total_cost, work)?, completed_at)
     }
 
+    /// As [`Outcome::settle`], where `asked` token-layers were asked for and only those of `work` are vouched for. Nobody
+    /// pays for the rest and nobody else gets it, so that nobody gains when the word for another's work is missing.
+    ///
+    /// # Errors
+    /// As [`Outcome::settle`], but where none is vouched for there is no cost.
+    pub fn settle_vouched(
+        price: Price,
+        tokens_generated: u64,
+        work: &[Work],
+        asked: u64,
+        completed_at: UnixMillis,
+    ) -> Result<Self, OutcomeError> {
+        let whole = price.of(tokens_generated)?;
+        let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
+        let vouched = work.iter().map(layers).fold(0, u64::saturating_add);
+        let cost = whole.share(vouched, asked);
+        Self::new(tokens_generated, cost, share_out(cost, work)?, completed_at)
+    }
+
     /// An outcome from contributions that are already shared out.
     ///
     /// # Errors
@@ -256,6 +275,29 @@ mod tests {
         ] {
             assert!(matches!(outcome(cost, parts), Err(OutcomeError::Unbalanced { .. })), "{cost}");
         }
+    }
+
+    #[test]
+    fn work_that_nobody_vouches_for_is_paid_by_nobody_and_to_nobody() {
+        let work = |node: &str, start, tokens| Work {
+            node_id: node.into(),
+            layers_start: start,
+            layers_end: start + 10,
+            tokens,
+            compute_ms: 0,
+            exact: true,
+        };
+        let price = Price::new(Amount::from_nano(7).unwrap());
+        let settle =
+            |work: &[Work], asked| Outcome::settle_vouched(price, 100, work, asked, UnixMillis::default()).unwrap();
+        let paid =
+            |outcome: &Outcome| outcome.contributions().iter().map(|part| part.payment.nano()).collect::<Vec<_>>();
+        let whole = settle(&[work("a", 0, 60), work("b", 10, 60)], 1200);
+        assert_eq!((whole.total_cost().nano(), paid(&whole)), (700, vec![350, 350]));
+        let part = settle(&[work("a", 0, 28), work("b", 10, 60)], 1200);
+        assert_eq!((part.total_cost().nano(), paid(&part)), (513, vec![163, 350]), "b does not gain by a's loss");
+        let none = settle(&[work("a", 0, 0), work("b", 10, 0)], 1200);
+        assert_eq!((none.total_cost().nano(), paid(&none)), (0, vec![0, 0]));
     }
 
     #[test]

@@ -24,6 +24,12 @@ pub trait Hop: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Device family, element type and version of the kernels that compute: equal classes give equal bits. Empty where the
+    /// hop has no kernels of its own.
+    fn kernel_class(&self) -> String {
+        String::new()
+    }
+
     /// Whether several steps run as one give the same bits as each alone: who replays steps may then send them together.
     fn merges_steps(&self) -> bool {
         true
@@ -142,8 +148,10 @@ pub struct Account {
     pub node: Option<NodeId>,
     /// The layers it ran.
     pub span: Span,
-    /// Positions it ran them for.
+    /// Positions it ran them for: on another node those that it and its neighbour have signed a receipt for.
     pub tokens: u64,
+    /// Positions it was asked to run them for. Where it is more than `tokens`, receipts are missing or were refused.
+    pub counted: u64,
     /// Time its device spent on them, as the node says itself.
     pub compute: Duration,
     /// False where it took the place of a lost hop of another kernel class: from there on the session's bits are not those

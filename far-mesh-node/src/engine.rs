@@ -89,6 +89,7 @@ impl MeshEngine {
             session: generation.session(),
             prompt_tokens: generation.prompt_tokens(),
             route: generation.route().iter().map(|hop| RouteHop { node: Some(hop.node), span: hop.span }).collect(),
+            cancel: generation.canceller(),
             vocabulary: Arc::new(Tokens(Arc::clone(self.coordinator.tokenizer()))),
             events: generation.inspect_err(move |error| coordinator.note(error)).boxed(),
         })

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::Stream;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     id::SessionId,
@@ -53,6 +54,11 @@ impl Generation {
     /// Positions of the prompt.
     pub fn prompt_tokens(&self) -> u32 {
         self.prompt_tokens
+    }
+
+    /// As [`session::Generation::canceller`].
+    pub fn canceller(&self) -> CancellationToken {
+        self.rest.canceller()
     }
 
     /// The hops it runs along.

@@ -106,10 +106,11 @@ impl Links {
         }
     }
 
-    /// A ping took `rtt`. Smoothed as TCP does (RFC 6298): one slow answer says little.
+    /// A ping took `rtt`. A slow answer says little and is smoothed as TCP does (RFC 6298); a quick one says that the way is no
+    /// longer than that, which is never so at the first ping, beside the handshakes.
     pub(super) fn measured(&self, peer: &NodeId, rtt: Duration) {
         if let Some(link) = self.lock().peers.get_mut(peer) {
-            link.rtt = Some(link.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
+            link.rtt = Some(link.rtt.map_or(rtt, |old| rtt.min((old * 7 + rtt) / 8)));
         }
     }
 

@@ -13,6 +13,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use libp2p::{
     Multiaddr, Stream, StreamProtocol, Swarm,
     core::transport::ListenerId,
+    identity::Keypair,
     relay,
     swarm::{self, SwarmEvent},
 };
@@ -53,6 +54,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Inner {
     id: NodeId,
+    key: Box<Keypair>,
     bootstrap: Vec<Multiaddr>,
     commands: mpsc::Sender<Command>,
     progress: watch::Receiver<Progress>,
@@ -168,7 +170,7 @@ impl Node {
     pub async fn spawn(config: Config) -> Result<Self, SpawnError> {
         let id = config.key.public().to_peer_id();
         config.key.public().try_into_ed25519().map_err(|_| SpawnError::Key)?;
-        let private = config.psk.is_some();
+        let (key, private) = (Box::new(config.key.clone()), config.psk.is_some());
         let usable = |addr: &&Multiaddr| !(private && address::is_quic(addr));
         let listen = config.listen.iter().filter(usable).cloned().collect::<Vec<_>>();
         if listen.is_empty() && !config.listen.is_empty() {
@@ -232,6 +234,7 @@ impl Node {
         }
         let inner = Inner {
             id,
+            key,
             bootstrap: config.bootstrap,
             commands,
             progress,
@@ -241,6 +244,11 @@ impl Node {
             tasks,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The key that proves it.
+    pub(super) fn key(&self) -> &Keypair {
+        &self.inner.key
     }
 
     /// Who this node is.

@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 
 use super::{
     SHARD_PROTOCOL,
@@ -21,6 +21,10 @@ impl Dialer for Node {
             }
         }
         .boxed()
+    }
+
+    fn key(&self) -> &Keypair {
+        Node::key(self)
     }
 
     fn rtt(&self, peer: NodeId) -> Option<Duration> {

@@ -120,6 +120,11 @@ impl Hop for Shifting {
         self.with(|held| held.first().and_then(|held| held.hop.hidden()))
     }
 
+    /// Of the newest shard: all of them are on one device.
+    fn kernel_class(&self) -> String {
+        self.with(|held| held.last().map(|held| held.hop.kernel_class()).unwrap_or_default())
+    }
+
     fn merges_steps(&self) -> bool {
         self.with(|held| held.iter().all(|held| held.hop.merges_steps()))
     }

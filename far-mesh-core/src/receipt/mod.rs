@@ -34,7 +34,7 @@
 //! # Replays
 //! Commitments are made row by row: positions that are run again in other chunks have the same commitment if they have
 //! the same bits, which one kernel class gives. A cell whose rows come from two classes (a repaired route) matches
-//! neither claim and gets one signature only: at most one cell of a takeover goes unpaid.
+//! neither claim and gets one signature only: at most one cell of such a takeover goes unpaid.
 //!
 //! # Cost
 //! A row costs one SHA-256 over its bytes, without a copy; a cell one signature of the hop, one of the witness and two

@@ -37,8 +37,8 @@ pub struct Count<'a> {
     pub hops: &'a [Counted],
     /// Its commitment to the token ids that it sent.
     pub sent: &'a Committer,
-    /// Its commitment to the rows that it received.
-    pub received: &'a Committer,
+    /// Its commitments to the rows that it received: one for each last hop that the route had.
+    pub received: &'a [Committer],
 }
 
 /// A hop's place in a session, as the coordinator counts it.
@@ -197,7 +197,8 @@ impl Count<'_> {
             return Err(Refusal::Input { node, got: work.input });
         }
         let last = span.end() == self.layers;
-        if last && self.received.at(work.cell(), work.tokens) != Some(work.output) {
+        let said = |received: &Committer| received.at(work.cell(), work.tokens) == Some(work.output);
+        if last && !self.received.iter().any(said) {
             return Err(Refusal::Output { node, got: work.output });
         }
         Ok(counted)

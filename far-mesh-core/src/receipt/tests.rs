@@ -102,7 +102,13 @@ impl Run {
     }
 
     fn count<'a>(&'a self, hops: &'a [Counted]) -> Count<'a> {
-        Count { coordinator: id(0), layers: LAYERS, hops, sent: &self.sent, received: &self.received }
+        Count {
+            coordinator: id(0),
+            layers: LAYERS,
+            hops,
+            sent: &self.sent,
+            received: std::slice::from_ref(&self.received),
+        }
     }
 
     /// Settles with one receipt signed anew by both after `change`; gives back what was refused.

@@ -50,11 +50,6 @@ impl Worklog {
         &self.took
     }
 
-    /// The downstream neighbour is another from now on: it witnesses every work not told of yet.
-    pub fn set_witness(&mut self, witness: NodeId) {
-        self.witness = witness;
-    }
-
     /// A step came.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::{
 };
 
 use futures::{Stream, stream::BoxStream};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Event, GenerateError, Request,
@@ -55,6 +56,7 @@ pub struct Generator {
 /// runs ahead of what was read: a slow reader slows its own session and no other. After an error it has ended.
 pub struct Generation {
     session: SessionId,
+    cancel: CancellationToken,
     events: BoxStream<'static, Result<Event, GenerateError>>,
 }
 
@@ -103,8 +105,10 @@ impl Generator {
             tokenizer: self.tokenizer.clone(),
             open,
             chunk_tokens: self.config.chunk_tokens,
+            cancel: CancellationToken::new(),
         };
-        Ok(Generation { session, events: Box::pin(Run::new(parts, request)?.into_events()) })
+        let cancel = parts.cancel.clone();
+        Ok(Generation { session, cancel, events: Box::pin(Run::new(parts, request)?.into_events()) })
     }
 
     /// The model's tokenizer.
@@ -122,6 +126,12 @@ impl Generation {
     /// The session that was opened for it.
     pub fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Ends the generation once cancelled: the step on its way is the last, and the hops account for what they did, which
+    /// those of a dropped one cannot. Before the first token it changes nothing.
+    pub fn canceller(&self) -> CancellationToken {
+        self.cancel.clone()
     }
 }
 

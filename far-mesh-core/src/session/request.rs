@@ -111,6 +111,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` were generated.
     Length,
+    /// Whoever started it wanted no more ([`super::Generation::canceller`]).
+    Cancelled,
 }
 
 /// Why a generation failed, named by who can mend it.

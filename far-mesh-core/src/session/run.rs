@@ -12,6 +12,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Event, Finish, FinishReason, GenerateError, LogitsError, Request, Sampler, StopSplitter, TokenEvent, Usage,
@@ -31,6 +32,8 @@ pub(super) struct Parts {
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) open: OpenSession,
     pub(super) chunk_tokens: usize,
+    /// No token is wanted any more.
+    pub(super) cancel: CancellationToken,
 }
 
 /// A generation between two events.
@@ -116,8 +119,11 @@ impl Run {
                 self.token(hidden).await.map(Some)
             }
             Phase::Decode => {
-                let hidden = last_row(self.pipe()?.next().await?)?;
-                self.token(hidden).await.map(Some)
+                let done = self.pipe()?.next().await?;
+                if self.parts.cancel.is_cancelled() {
+                    return self.finish(FinishReason::Cancelled).await.map(Some);
+                }
+                self.token(last_row(done)?).await.map(Some)
             }
             Phase::Finish(reason) => self.finish(reason).await.map(Some),
             Phase::Fail(error) => Err(error),

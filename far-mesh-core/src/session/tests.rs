@@ -143,6 +143,7 @@ impl HopSession for MockSession {
             node: None,
             span: Span::new(0, 2).unwrap(),
             tokens: u64::from(self.position),
+            counted: u64::from(self.position),
             compute: Duration::from_millis(3),
             exact: true,
         };

@@ -139,6 +139,10 @@ impl Hop for LocalHop {
         Some(self.info.hidden)
     }
 
+    fn kernel_class(&self) -> String {
+        self.info.kernel_class.clone()
+    }
+
     fn merges_steps(&self) -> bool {
         !self.steps_differ
     }
@@ -266,7 +270,7 @@ impl HopSession for LocalSession {
                 let _ = result.await;
             }
             let (tokens, compute) = seat.account();
-            Ok(vec![Account { node: None, span, tokens, compute, exact: true }])
+            Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true }])
         })
     }
 }

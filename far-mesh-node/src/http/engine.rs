@@ -10,6 +10,7 @@ use far_mesh_core::{
     session::{Event, GenerateError, Sampling},
 };
 use futures::{future::BoxFuture, stream::BoxStream};
+use tokio_util::sync::CancellationToken;
 
 /// Tokens generated where the request does not say: enough for an answer of a few paragraphs.
 pub const DEFAULT_MAX_TOKENS: u32 = 256;
@@ -90,6 +91,8 @@ pub struct Generation {
     pub route: Vec<RouteHop>,
     /// Tokens, then [`Event::Done`]; or an error. Dropping it cancels the session on every hop.
     pub events: BoxStream<'static, Result<Event, GenerateError>>,
+    /// Ends the events with [`Event::Done`] after the step on its way.
+    pub cancel: CancellationToken,
     /// The model's tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
 }

@@ -132,7 +132,7 @@ fn done(model: &str, settled: &Settled) -> Done {
         session_id: settled.finish.session.to_string(),
         model: model.to_owned(),
         finish_reason: match settled.finish.reason {
-            session::FinishReason::Stop => FinishReason::Stop,
+            session::FinishReason::Stop | session::FinishReason::Cancelled => FinishReason::Stop,
             session::FinishReason::Length => FinishReason::Length,
         },
         usage: Usage {

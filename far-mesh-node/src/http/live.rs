@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The task outlives its client, so that what was done is recorded in every case. It notices at once when the client
-//! goes: [`Live`] is dropped, the channel closes, the task drops the engine's events (which cancels the session on every
-//! hop) and records the tokens so far.
+//! goes: [`Live`] is dropped, the channel closes, the task ends the session behind the step on its way and records the tokens so
+//! far by what the hops account for.
 
 use std::{
     pin::Pin,
@@ -19,11 +19,15 @@ use std::{
 use axum::http::StatusCode;
 use far_ledger::{Amount, Outcome};
 use far_mesh_core::{
+    hop::Account,
     id::SessionId,
     session::{Event, Finish, GenerateError, TokenEvent},
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -33,6 +37,12 @@ use super::{
     options::EVENTS_AHEAD,
 };
 use crate::metering;
+
+/// How long a session whose client left may take to end well; after that it is dropped and settled by the coordinator's count.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
+
+const GONE: &str = "the client went away";
+const STOPPED: &str = "the coordinator was shut down";
 
 /// When to come back where all sessions are taken.
 const SESSIONS_RETRY: Duration = Duration::from_secs(1);
@@ -157,13 +167,18 @@ enum End {
     Gone,
     /// The server ends.
     Stopped,
+    /// One of the two, after tokens; with the account of the hops, unless that did not come in time.
+    Left {
+        stopped: bool,
+        finish: Option<Finish>,
+    },
 }
 
 type Events = BoxStream<'static, Result<Event, GenerateError>>;
 
 impl Task {
     async fn run(self, generation: Generation) {
-        let Generation { session, prompt_tokens, route, mut events, .. } = generation;
+        let Generation { session, prompt_tokens, route, mut events, cancel, .. } = generation;
         // Written while the prompt is computed, which it does not delay.
         let (begun, first) = tokio::join!(self.app.meter.begin(session, &self.model), self.next(&mut events));
         if let Err(error) = begun {
@@ -171,6 +186,14 @@ impl Task {
             return self.tell(Err(ledger(&error))).await;
         }
         let (end, tokens) = self.pump(&mut events, first).await;
+        let end = match end {
+            End::Gone | End::Stopped if tokens > 0 => {
+                cancel.cancel();
+                let finish = timeout(CANCEL_DEADLINE, finish(&mut events)).await.ok().flatten();
+                End::Left { stopped: matches!(end, End::Stopped), finish }
+            }
+            end => end,
+        };
         drop(events);
         let told = self.record(session, prompt_tokens, &route, end, tokens).await;
         self.tell(told).await;
@@ -228,19 +251,17 @@ impl Task {
         tokens: u32,
     ) -> Result<Priced, ApiError> {
         let meter = &self.app.meter;
-        let along_route = |tokens: u32| {
+        let performed = |tokens: u32, accounts: &[Account]| {
             let positions = u64::from(prompt_tokens) + u64::from(tokens);
-            metering::of_route(route.iter().map(|hop| (hop.node, hop.span)), positions, meter.own())
+            match accounts {
+                [] => metering::of_route(route.iter().map(|hop| (hop.node, hop.span)), positions, meter.own()),
+                accounts => metering::of_accounts(accounts, positions, meter.own()),
+            }
         };
         match end {
             End::Done(finish) => {
                 let tokens = finish.usage.completion_tokens;
-                let positions = u64::from(finish.usage.prompt_tokens) + u64::from(tokens);
-                let work = match finish.accounts.as_slice() {
-                    [] => along_route(tokens),
-                    accounts => metering::of_accounts(accounts, positions, meter.own()),
-                };
-                match meter.settle(session, tokens, &work).await {
+                match meter.settle(session, tokens, &performed(tokens, &finish.accounts)).await {
                     Ok(outcome) => Ok(Priced::Done(Box::new(Settled { finish, outcome }))),
                     Err(error) => {
                         self.fail(session, &error.to_string()).await;
@@ -252,14 +273,18 @@ impl Task {
                 self.fail(session, &format!("after {tokens} tokens: {}", error.message)).await;
                 Err(error)
             }
-            End::Gone | End::Stopped => {
-                let (reason, told) = match end {
-                    End::Gone => ("the client went away", internal("the client went away")),
-                    _ => ("the coordinator was shut down", stopping()),
-                };
-                if tokens == 0 {
-                    self.fail(session, reason).await;
-                } else if let Err(error) = meter.settle(session, tokens, &along_route(tokens)).await {
+            End::Gone => {
+                self.fail(session, GONE).await;
+                Err(internal(GONE))
+            }
+            End::Stopped => {
+                self.fail(session, STOPPED).await;
+                Err(stopping())
+            }
+            End::Left { stopped, finish } => {
+                let (reason, told) = if stopped { (STOPPED, stopping()) } else { (GONE, internal(GONE)) };
+                let accounts = finish.as_ref().map_or(&[][..], |finish| &finish.accounts);
+                if let Err(error) = meter.settle(session, tokens, &performed(tokens, accounts)).await {
                     tracing::error!(%session, %error, "work was done that is not in the ledger");
                     self.fail(session, &format!("{reason}; {error}")).await;
                 }
@@ -281,6 +306,16 @@ impl Task {
             tracing::debug!("the client of a session went away before its end");
         }
     }
+}
+
+/// The last event of a cancelled session; `None` where it fails instead.
+async fn finish(events: &mut Events) -> Option<Finish> {
+    while let Some(event) = events.next().await {
+        if let Event::Done(finish) = event.ok()? {
+            return Some(finish);
+        }
+    }
+    None
 }
 
 fn internal(message: impl Into<String>) -> ApiError {

@@ -3,13 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use far_ledger::{
-    NewSession, Node, Outcome, Session, Store, UnixMillis, Work,
+    NewSession, Node, Outcome, Session, Store, UnixMillis,
     contribution::ContributionRow,
     cost::{Price, RunningCost},
     session::OutcomeError,
     store::{BackendError, BeginError, FailError, FinalizeError, NodeError, ReadError},
 };
 use far_mesh_core::id::{NodeId, SessionId};
+
+use super::Performed;
 
 /// How often a write is tried while another writer holds the ledger. Every write may be repeated.
 const ATTEMPTS: u32 = 3;
@@ -84,13 +86,14 @@ impl Meter {
         Ok(self.store.begin_session(&new).await?)
     }
 
-    /// Prices `tokens` generated tokens, splits their cost over `work` and writes both. When this returns the account
-    /// is on the disk.
+    /// Prices `tokens` generated tokens, splits their cost over the work and writes both; what of it nobody vouches for is
+    /// left out. When this returns the account is on the disk.
     ///
     /// # Errors
     /// [`MeterError`]; the ledger holds no cost of the session then.
-    pub async fn settle(&self, session: SessionId, tokens: u32, work: &[Work]) -> Result<Outcome, MeterError> {
-        let outcome = Outcome::settle(self.price, tokens.into(), work, UnixMillis::now())?;
+    pub async fn settle(&self, session: SessionId, tokens: u32, done: &Performed) -> Result<Outcome, MeterError> {
+        let Performed { work, asked } = done;
+        let outcome = Outcome::settle_vouched(self.price, tokens.into(), work, *asked, UnixMillis::now())?;
         let id = session.to_string();
         let (mut busy, mut unknown) = (1, 0);
         loop {

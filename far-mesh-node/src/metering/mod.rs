@@ -9,10 +9,11 @@
 //! | well | completed, with its cost |
 //! | the client went away, or the server ended, after tokens | completed, with the cost of the tokens until then |
 //! | the same before any token | failed, with the reason, without a cost |
+//! | well, but receipts of some work are missing | completed; neither charged for that work nor paid |
 //! | the route failed | failed, with the reason, without a cost: nobody pays for a broken answer |
 
 mod meter;
 mod work;
 
 pub use meter::{Meter, MeterError};
-pub use work::{of_accounts, of_route};
+pub use work::{Performed, of_accounts, of_route};

@@ -6,21 +6,38 @@ use far_mesh_core::{
     id::{NodeId, Span},
 };
 
+/// What the hops of a session did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Performed {
+    /// What is paid for.
+    pub work: Vec<Work>,
+    /// Token-layers that were asked for: more than those of `work` where receipts are missing.
+    pub asked: u64,
+}
+
 /// The work that the hops account for; `own` is this machine's node, which ran the hops that name none.
 ///
-/// A hop's account is its own word, and shares go by it: none is counted for more than the session's `positions`.
-pub fn of_accounts(accounts: &[Account], positions: u64, own: NodeId) -> Vec<Work> {
+/// None is counted for more than the session's `positions`.
+pub fn of_accounts(accounts: &[Account], positions: u64, own: NodeId) -> Performed {
     let work = |account: &Account| Work {
         compute_ms: u64::try_from(account.compute.as_millis()).unwrap_or(u64::MAX),
         exact: account.exact,
         ..one(account.node, account.span, account.tokens.min(positions), own)
     };
-    accounts.iter().map(work).collect()
+    let asked = accounts.iter().map(|account| token_layers(account.span, account.counted.min(positions))).sum();
+    Performed { work: accounts.iter().map(work).collect(), asked }
 }
 
 /// The work of a route that was left before its hops could account for it: each ran its layers for all `positions`.
-pub fn of_route(route: impl IntoIterator<Item = (Option<NodeId>, Span)>, positions: u64, own: NodeId) -> Vec<Work> {
-    route.into_iter().map(|(node, span)| one(node, span, positions, own)).collect()
+pub fn of_route(route: impl IntoIterator<Item = (Option<NodeId>, Span)>, positions: u64, own: NodeId) -> Performed {
+    let route: Vec<_> = route.into_iter().collect();
+    let asked = route.iter().map(|(_, span)| token_layers(*span, positions)).sum();
+    Performed { work: route.into_iter().map(|(node, span)| one(node, span, positions, own)).collect(), asked }
+}
+
+/// Positions and layers are bounded far below the square root of what fits.
+fn token_layers(span: Span, positions: u64) -> u64 {
+    u64::from(span.len()).saturating_mul(positions)
 }
 
 fn one(node: Option<NodeId>, span: Span, tokens: u64, own: NodeId) -> Work {
@@ -50,10 +67,12 @@ mod tests {
             node,
             span: span.parse().unwrap(),
             tokens: 9,
+            counted: 9,
             compute: Duration::from_micros(2500),
             exact: true,
         };
-        let work = of_accounts(&[account(None, "0..10"), account(Some(other), "10..30")], 8, own);
+        let Performed { work, asked } = of_accounts(&[account(None, "0..10"), account(Some(other), "10..30")], 8, own);
+        assert_eq!(asked, 240);
         assert_eq!(work[0].node_id, own.to_string());
         assert_eq!(
             (work[0].layers_start, work[0].layers_end, work[0].tokens, work[0].compute_ms),
@@ -61,7 +80,10 @@ mod tests {
             "8 positions, not 9"
         );
         assert_eq!(work[1].node_id, other.to_string());
-        assert_eq!(of_route([(None, "0..10".parse().unwrap())], 8, own)[0], Work { compute_ms: 0, ..work[0].clone() });
+        assert_eq!(
+            of_route([(None, "0..10".parse().unwrap())], 8, own).work[0],
+            Work { compute_ms: 0, ..work[0].clone() }
+        );
     }
 
     proptest! {
@@ -76,11 +98,18 @@ mod tests {
             let accounts: Vec<_> = lengths.iter().map(|length| {
                 let span = Span::new(start, start + length).unwrap();
                 start += length;
-                Account { node: Some(NodeId::random()), span, tokens: positions, compute: Duration::ZERO, exact: true }
+                Account {
+                    node: Some(NodeId::random()),
+                    span,
+                    tokens: positions,
+                    counted: positions,
+                    compute: Duration::ZERO,
+                    exact: true,
+                }
             }).collect();
             let price = Price::new(Amount::from_nano(nano).unwrap());
-            let outcome =
-                Outcome::settle(price, tokens, &of_accounts(&accounts, positions, NodeId::random()), UnixMillis::now()).unwrap();
+            let Performed { work, asked } = of_accounts(&accounts, positions, NodeId::random());
+            let outcome = Outcome::settle_vouched(price, tokens, &work, asked, UnixMillis::now()).unwrap();
             let paid = Amount::checked_sum(outcome.contributions().iter().map(|part| part.payment));
             prop_assert_eq!(paid, Some(price.of(tokens).unwrap()));
             for (part, length) in outcome.contributions().iter().zip(&lengths) {

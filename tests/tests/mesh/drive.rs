@@ -99,8 +99,13 @@ impl Driver {
         within(STEP, "a step", self.session.next()).await.unwrap_or_else(|error| panic!("{error}")).output
     }
 
+    /// Ends the session; every hop has receipts for every position.
     pub(crate) async fn close(self) {
-        within(STEP, "close", self.session.close()).await.unwrap_or_else(|error| panic!("{error}"));
+        let accounts = within(STEP, "close", self.session.close()).await.unwrap_or_else(|error| panic!("{error}"));
+        for account in &accounts {
+            let all = u64::from(self.position);
+            assert_eq!((account.tokens, account.counted), (all, all), "{accounts:?}");
+        }
     }
 }
 

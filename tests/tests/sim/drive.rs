@@ -45,6 +45,9 @@ pub(crate) struct Outcome {
     pub(crate) repeated: usize,
     /// Hops that were lost on the way.
     pub(crate) failures: usize,
+    /// Positions that hops were asked to run, summed over them, and those that they have receipts for.
+    pub(crate) counted: u64,
+    pub(crate) receipted: u64,
     /// Why it did not come to its end.
     pub(crate) error: Option<HopError>,
 }
@@ -193,7 +196,10 @@ impl Drive<'_> {
             }
             in_flight -= 1;
         }
-        session.close().await?;
+        for account in session.close().await? {
+            self.outcome.counted += account.counted;
+            self.outcome.receipted += account.tokens;
+        }
         Ok(())
     }
 

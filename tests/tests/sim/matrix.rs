@@ -121,6 +121,8 @@ fn no_fault_loses_repeats_or_changes_a_token() {
     println!("{:.1} s of this machine's time", started.elapsed().as_secs_f64());
     let broken: Vec<_> = results.iter().filter(|(_, tally)| !tally.is_whole()).map(|(case, _)| case).collect();
     let slow: Vec<_> = results.iter().filter(|(case, tally)| !case.is_in_time(tally)).map(|(case, _)| case).collect();
+    let unpaid: Vec<_> = results.iter().filter(|(_, tally)| !tally.is_paid()).map(|(case, _)| case).collect();
+    assert!(unpaid.is_empty(), "receipts are missing: {unpaid:?}");
     assert!(slow.is_empty(), "longer than they may be: {slow:?}");
     assert!(broken.is_empty(), "{broken:?}");
 }
@@ -143,6 +145,6 @@ fn nothing_is_lost_where_nothing_fails() {
     let mut tally = Tally::default();
     tally.add(&setup, &run.outcomes);
     println!("{tally}");
-    assert!(tally.is_whole() && tally.failures == 0, "{:?}", run.trace);
+    assert!(tally.is_whole() && tally.is_paid() && tally.failures == 0, "{:?}", run.trace);
     assert!(tally.pause(1.0) < Duration::from_millis(50));
 }

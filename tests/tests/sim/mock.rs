@@ -107,6 +107,10 @@ impl Hop for MockHop {
         self.span
     }
 
+    fn kernel_class(&self) -> String {
+        "mock".to_owned()
+    }
+
     fn hidden(&self) -> Option<usize> {
         Some(HIDDEN)
     }
@@ -179,6 +183,7 @@ impl HopSession for MockSession {
             node: None,
             span: self.hop.span,
             tokens: self.cache.positions.into(),
+            counted: self.cache.positions.into(),
             compute: self.compute,
             exact: true,
         };

@@ -43,20 +43,23 @@ const FIRST_BYTE: Duration = Duration::from_millis(500);
 const CONNECTING: usize = 512;
 
 /// The identities of hosts.
-fn nodes() -> &'static [NodeId] {
-    static NODES: OnceLock<Vec<NodeId>> = OnceLock::new();
-    let key = |host: u8| Keypair::ed25519_from_bytes([host + 1; 32]).unwrap();
-    NODES.get_or_init(|| (0..64).map(|host| key(host).public().to_peer_id()).collect())
+fn hosts() -> &'static [(NodeId, Keypair)] {
+    static HOSTS: OnceLock<Vec<(NodeId, Keypair)>> = OnceLock::new();
+    let host = |host: u8| {
+        let key = Keypair::ed25519_from_bytes([host + 1; 32]).unwrap();
+        (key.public().to_peer_id(), key)
+    };
+    HOSTS.get_or_init(|| (0..64).map(host).collect())
 }
 
 /// The identity of a host.
 pub(crate) fn node(host: u8) -> NodeId {
-    nodes()[usize::from(host)]
+    hosts()[usize::from(host)].0
 }
 
 /// The host of an identity.
 pub(crate) fn host(id: NodeId) -> u8 {
-    nodes().iter().position(|node| *node == id).expect("an identity of this simulation") as u8
+    hosts().iter().position(|(node, _)| *node == id).expect("an identity of this simulation") as u8
 }
 
 /// The name of a host in the simulation.
@@ -232,6 +235,10 @@ impl Dialer for Port {
             Ok(End::boxed(stream, &self.conditions[usize::from(self.host)]))
         }
         .boxed()
+    }
+
+    fn key(&self) -> &Keypair {
+        &hosts()[usize::from(self.host)].1
     }
 
     fn rtt(&self, _: NodeId) -> Option<Duration> {

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use far_mesh_core::limits::MAX_RECEIPT_TOKENS;
+
 use crate::{
     cluster::Setup,
     drive::{Outcome, prompt},
@@ -22,6 +24,9 @@ pub(crate) struct Tally {
     pub(crate) repeated: usize,
     /// Hops that were lost.
     pub(crate) failures: usize,
+    /// Positions of hops, and those with receipts.
+    pub(crate) counted: u64,
+    pub(crate) receipted: u64,
     pauses: Vec<Duration>,
 }
 
@@ -35,6 +40,8 @@ impl Tally {
             self.lost += want.len().saturating_sub(outcome.tokens.len());
             self.repeated += outcome.repeated;
             self.failures += outcome.failures;
+            self.counted += outcome.counted;
+            self.receipted += outcome.receipted;
             self.pauses.push(outcome.pause);
         }
     }
@@ -46,6 +53,8 @@ impl Tally {
         self.lost += other.lost;
         self.repeated += other.repeated;
         self.failures += other.failures;
+        self.counted += other.counted;
+        self.receipted += other.receipted;
         self.pauses.extend(other.pauses);
     }
 
@@ -53,6 +62,11 @@ impl Tally {
     pub(crate) fn is_whole(&self) -> bool {
         let all = self.sessions;
         (self.survived, self.identical, self.lost, self.repeated) == (all, all, 0, 0)
+    }
+
+    /// Whether every hop has receipts for all it did, but for a cell of each that was lost.
+    pub(crate) fn is_paid(&self) -> bool {
+        self.counted - self.receipted <= self.failures as u64 * u64::from(MAX_RECEIPT_TOKENS)
     }
 
     /// The pause that this share of sessions does not pass.
@@ -63,16 +77,18 @@ impl Tally {
         pauses.get(at.saturating_sub(1)).copied().unwrap_or_default()
     }
 
-    pub(crate) const HEAD: &str = "sessions survived identical  lost repeated failures  pause p50      p99      max";
+    pub(crate) const HEAD: &str =
+        "sessions survived identical  lost repeated failures receipts  pause p50      p99      max";
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sessions, survived, identical, lost, repeated, failures, .. } = self;
+        let receipts = 100.0 * self.receipted as f64 / self.counted.max(1) as f64;
         let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| self.pause(share).as_millis());
         write!(
             f,
-            "{sessions:>8} {survived:>8} {identical:>9} {lost:>5} {repeated:>8} {failures:>8} {p50:>7} ms {p99:>5} ms {max:>5} ms"
+            "{sessions:>8} {survived:>8} {identical:>9} {lost:>5} {repeated:>8} {failures:>8} {receipts:>6.1} % {p50:>7} ms {p99:>5} ms {max:>5} ms"
         )
     }
 }

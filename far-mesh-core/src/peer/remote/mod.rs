@@ -7,6 +7,7 @@
 //! - `pace`: who is much slower than its advert. Pure too.
 //! - `mend`: a repair of the route: new hops in the place of lost ones, which a [`Mender`] finds. `history` is what a new
 //!   first hop is sent again.
+//! - `receipts`: what the hops signed for each other, settled against the coordinator's own count.
 //!
 //! A session has no task of its own: its streams are polled by whoever waits for a step, which is also who wants to
 //! know of a failure. So a step costs the coordinator one wake-up, and nothing outlives a dropped session.
@@ -16,6 +17,7 @@ mod mend;
 mod mender;
 mod open;
 mod pace;
+mod receipts;
 mod route;
 mod session;
 mod watch;

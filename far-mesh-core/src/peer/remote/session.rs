@@ -1,5 +1,6 @@
 //! A session over a chain of remote hops.
 
+mod account;
 mod mending;
 
 use std::{
@@ -12,23 +13,21 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::mending::Mending;
 use super::{
     history::History,
     pace::Pace,
+    receipts::Receipts,
     route::{RemoteHop, RemoteRoute},
     watch::{Allowance, Awaited, Verdict, Watch},
 };
 use crate::{
     hop::{Account, Done, HopError, HopSession, Input, OpenSession, Rows, Step},
     limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
-    peer::wire::{Frame, Link, LinkError, Rerouted, Tally},
+    peer::wire::{Frame, Link, LinkError, Rerouted},
 };
-
-/// How long hops get to account for a session beyond a round trip: a sum of what they already know.
-const ACCOUNT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How often a session that can judge nobody looks whether it can now.
 const PACE_STEPS: u64 = 16;
@@ -54,6 +53,7 @@ pub(super) struct RemoteSession {
     /// Rows of the largest result that was asked for: it bounds the frames that are read.
     most_rows: usize,
     history: History,
+    receipts: Receipts,
     /// The first step that the first hop was not sent.
     unsent: u64,
     in_flight: VecDeque<Flight>,
@@ -74,6 +74,8 @@ struct Place {
     accusations: u32,
     /// The last change of neighbours that it was told of.
     rerouted: u64,
+    /// First position that it is paid for; when it is lost, that which its successor is paid for.
+    from: u32,
 }
 
 /// A step on its way.
@@ -100,7 +102,7 @@ impl RemoteSession {
     /// `links[i]` is the open control stream of hop `i`, which reads control frames only.
     pub(super) fn new(route: RemoteRoute, links: Vec<Link>, request: OpenSession) -> Self {
         let now = Instant::now();
-        let place = |(hop, link): (&RemoteHop, Link)| Place::new(hop.clone(), link, true);
+        let place = |(hop, link): (&RemoteHop, Link)| Place::new(hop.clone(), link, true, 0);
         let places: Vec<Place> = route.hops.iter().zip(links).map(place).collect();
         Self {
             watch: Watch::new(allowances(&route, &places), now),
@@ -112,6 +114,7 @@ impl RemoteSession {
             hidden: None,
             most_rows: 0,
             history: History::default(),
+            receipts: Receipts::new(&request, route.hops.len(), route.dialer.key().clone()),
             unsent: 0,
             in_flight: VecDeque::new(),
             arrived: VecDeque::new(),
@@ -167,6 +170,7 @@ impl RemoteSession {
             self.sample = Some(Box::pin(sleep_until(flight.submitted + after)));
         }
         self.in_flight.push_back(flight);
+        self.receipts.sent(&step);
         self.history.push(step);
         Ok(())
     }
@@ -230,6 +234,14 @@ impl RemoteSession {
                 return Ok(());
             }
             Ok(Frame::Lost(lost)) => return self.on_accusation(at, &lost),
+            Ok(Frame::Receipt(receipt)) => match self.receipts.take(*receipt) {
+                Ok(()) => return Ok(()),
+                Err(reason) => hop.lost(reason),
+            },
+            Ok(Frame::Work(signed)) if at + 1 == self.places.len() => match self.receipts.witness(hop.node, *signed) {
+                Ok(()) => return Ok(()),
+                Err(reason) => hop.lost(reason),
+            },
             Ok(Frame::Fault(fault)) => hop.at_fault(fault),
             Ok(frame) => hop.lost(format!("it sent a {:?} frame out of place", frame.kind())),
             Err(error) => hop.lost(error.to_string()),
@@ -259,6 +271,7 @@ impl RemoteSession {
             }
             self.hidden = Some(hidden);
         }
+        self.receipts.received(self.done_tokens as u32, flight.tokens, done.output.as_ref());
         self.done_tokens += flight.tokens as u64;
         self.answered += 1;
         let (tokens, took) = (flight.tokens, flight.submitted.elapsed());
@@ -355,35 +368,11 @@ impl RemoteSession {
         }
         Ok(())
     }
-
-    /// Ends the session at every hop and takes their accounts, those of lost ones included.
-    async fn account(mut self) -> Vec<Account> {
-        let patience = self.places.iter().map(|place| self.route.patience(place.hop.node)).max().unwrap_or_default();
-        let deadline = Instant::now() + ACCOUNT_DEADLINE + patience;
-        let waits = self.places.iter_mut().filter_map(|place| place.link.as_mut()).map(|link| async {
-            link.send(Frame::Close).await.ok()?;
-            loop {
-                // Before it come outputs of steps that were under way, or the word of a neighbour that left earlier.
-                if let Frame::Tally(tally) = link.recv().await.ok()? {
-                    return Some(tally);
-                }
-            }
-        });
-        let waits = waits.map(|wait| async move { timeout_at(deadline, wait).await.ok().flatten() });
-        let tallies = futures::future::join_all(waits).await;
-        let (wall, own) = (self.opened.elapsed(), self.done_tokens..=self.history.positions() as u64);
-        let mut accounts = self.mending.left;
-        let present = self.places.iter().filter(|place| place.link.is_some());
-        accounts.extend(present.zip(tallies).map(|(place, tally)| settle(place, tally, &own, wall)));
-        // Of one span the one that was lost stays first.
-        accounts.sort_by_key(|account| account.span.start());
-        accounts
-    }
 }
 
 impl Place {
-    fn new(hop: RemoteHop, link: Link, exact: bool) -> Self {
-        Self { hop, link: Some(link), exact, accusations: 0, rerouted: 0 }
+    fn new(hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
+        Self { hop, link: Some(link), exact, accusations: 0, rerouted: 0, from }
     }
 }
 
@@ -422,15 +411,6 @@ fn send_steps(link: &mut Link, history: &History, unsent: &mut u64, cx: &mut Con
     }
 }
 
-/// A hop's account as far as it can be believed: it ran every step that came back and none that was not sent, and was
-/// not busy for longer than the session lived. A hop that is silent is known to have run what came back.
-fn settle(place: &Place, tally: Option<Tally>, own: &std::ops::RangeInclusive<u64>, wall: Duration) -> Account {
-    let (tokens, compute) = tally.map_or((*own.start(), Duration::ZERO), |tally| {
-        (tally.tokens.clamp(*own.start(), *own.end()), Duration::from_micros(tally.compute_us).min(wall))
-    });
-    Account { node: Some(place.hop.node), span: place.hop.span, tokens, compute, exact: place.exact }
-}
-
 impl HopSession for RemoteSession {
     fn submit(&mut self, step: Step) -> BoxFuture<'_, Result<(), HopError>> {
         async move {
@@ -443,7 +423,9 @@ impl HopSession for RemoteSession {
                 // Everything else was drained above; this asks only whether the step is gone.
                 Ok(()) => self.poll_sent(cx).map(Ok),
             })
-            .await
+            .await?;
+            self.receipts.check();
+            Ok(())
         }
         .boxed()
     }
@@ -467,7 +449,7 @@ impl HopSession for RemoteSession {
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Account>, HopError>> {
-        async move { Ok(self.account().await) }.boxed()
+        async move { Ok(account::close(*self).await) }.boxed()
     }
 }
 

@@ -72,6 +72,7 @@ struct Pending {
 pub(super) struct Outcome {
     pub(super) seq: u64,
     pub(super) position: u32,
+    pub(super) tokens: usize,
     /// What the end of the route gives back.
     pub(super) output: Rows,
     pub(super) rows: Option<Activation>,
@@ -125,8 +126,9 @@ impl Intake {
         self.arrived.len() < MAX_STEPS_IN_FLIGHT
     }
 
-    /// Checks a step against the session; says both values where one is wrong. One that came before changes nothing.
-    pub(super) fn accept(&mut self, step: Step) -> Result<(), String> {
+    /// Checks a step against the session; says both values where one is wrong. One that came before changes nothing, else
+    /// `new` sees it.
+    pub(super) fn accept(&mut self, step: Step, new: impl FnOnce(&Step)) -> Result<(), String> {
         let Contract { answered, .. } = self.contract;
         if step.seq < self.received {
             return Ok(());
@@ -148,6 +150,7 @@ impl Intake {
             let at = self.received_tokens;
             return Err(format!("{tokens} tokens at position {at} pass the session's {context_tokens}"));
         };
+        new(&step);
         (self.received, self.received_tokens) = (self.received + 1, end);
         self.pending.push_back(Pending { position: step.position, tokens, output: step.output });
         self.enqueue(step, tokens);
@@ -242,7 +245,7 @@ impl Intake {
             taken += due;
             self.finished += 1;
             self.finished_tokens += tokens as u64;
-            each(Outcome { seq, position, output, rows })?;
+            each(Outcome { seq, position, tokens, output, rows })?;
         }
         match done.output.as_ref().map_or(0, Activation::tokens) {
             got if got != taken => Err(wrong(format!("it gave {got} rows, {taken} were due"))),

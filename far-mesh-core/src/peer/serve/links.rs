@@ -6,43 +6,51 @@
 use std::{
     collections::VecDeque,
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
+use tokio::time::{Sleep, sleep};
 
 use super::{
     intake::{Intake, Outcome, WrongResult},
-    kept::Kept,
+    outlet::{Outlet, Sink},
+    works::Works,
 };
 use crate::{
     hop::{Done, Input, Step},
     id::NodeId,
     limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN},
-    peer::wire::{Fault, Frame, Link, LinkError, Lost, Open, Reroute, Rerouted, State, Tally},
+    peer::wire::{Fault, Frame, Link, LinkError, Lost, Open, Reroute, State, Tally},
 };
 
 /// Changes of neighbours that may wait to be acted on.
 const MAX_REROUTES: usize = 4;
 
+/// How long neighbours may take to hand each other the last receipts: the way to the farthest hop and on to the next.
+pub(super) const SETTLE_DEADLINE: Duration = Duration::from_secs(1);
+
 /// Streams of a session and what passes through them.
 pub(super) struct Links {
     control: Link,
     source: StepSource,
-    sink: Sink,
+    outlet: Outlet,
     /// Longest payload of a step.
     step_bytes: usize,
     intake: Intake,
-    kept: Kept,
-    /// The first step that the next hop was not sent.
-    unsent: u64,
+    works: Works,
+    coordinator: NodeId,
     answered: u64,
     reroutes: VecDeque<Box<Reroute>>,
     /// The last of them that was acted on.
     rerouted: u64,
     /// The coordinator knows that the session is open: from now on a neighbour's loss does not end it.
     opened: bool,
+    /// The session is over but for its receipts.
+    closing: bool,
 }
 
 /// Where steps come from.
@@ -53,28 +61,11 @@ pub(super) enum StepSource {
     Waiting(NodeId, BoxFuture<'static, Result<Box<Link>, String>>),
     /// A data stream.
     Peer(NodeId, Box<Link>),
+    /// A data stream of a node that has nothing more to send, and how long the coordinator may take to say the same.
+    Done(NodeId, Box<Link>, Pin<Box<Sleep>>),
     /// A node that is gone or breaks the protocol, until another is named. Its stream stays open: closed, it would tell the
     /// node that this one is gone, and each would blame the other.
     Lost(#[expect(dead_code, reason = "held open, never read")] Option<Box<Link>>),
-}
-
-/// Where results go.
-pub(super) enum Sink {
-    /// The control stream: this is the last hop.
-    Coordinator,
-    /// A data stream that is being attached.
-    Attaching {
-        /// To whom.
-        node: NodeId,
-        /// The reroute that asked for it.
-        number: Option<u64>,
-        /// The stream, and the first step that the node lacks.
-        attached: BoxFuture<'static, Result<(Link, u64), String>>,
-    },
-    /// A data stream.
-    Peer(NodeId, Box<Link>),
-    /// A node that is gone, until another is named.
-    Lost,
 }
 
 /// What the driver of the session has to act on.
@@ -102,12 +93,11 @@ pub(super) enum End {
 impl Links {
     /// `hidden` is the width of the shard's activations, where it is known: it bounds the frames that are read.
     pub(super) fn new(
-        mut control: Link,
+        (coordinator, mut control): (NodeId, Link),
         source: StepSource,
-        sink: Sink,
+        outlet: Outlet,
         open: &Open,
-        intake: Intake,
-        kept: Kept,
+        (intake, works): (Intake, Works),
         hidden: Option<usize>,
     ) -> Self {
         let rows = MAX_CHUNK_TOKENS.min(open.context_tokens as usize);
@@ -118,15 +108,16 @@ impl Links {
         Self {
             control,
             source,
-            sink,
+            outlet,
             step_bytes,
             intake,
-            kept,
-            unsent: 0,
+            works,
+            coordinator,
             answered: open.answered,
             reroutes: VecDeque::new(),
             rerouted: 0,
             opened: false,
+            closing: false,
         }
     }
 
@@ -139,7 +130,7 @@ impl Links {
     pub(super) fn poll_attached(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         match self.poll_links(cx) {
             Err(end) => Poll::Ready(Err(end)),
-            Ok(()) if matches!(self.sink, Sink::Coordinator | Sink::Peer(..)) => Poll::Ready(Ok(())),
+            Ok(()) if self.outlet.is_attached() => Poll::Ready(Ok(())),
             Ok(()) => Poll::Pending,
         }
     }
@@ -172,6 +163,23 @@ impl Links {
     /// As [`Links::event`], but all else is left waiting.
     pub(super) async fn ended(&mut self) -> End {
         poll_fn(|cx| self.poll_links(cx).err().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// After the coordinator's `Close`: hands on what is left to be signed and signs what the hop before hands on, until
+    /// nothing more comes. Cancel-safe.
+    pub(super) async fn settle(&mut self) -> Result<(), End> {
+        if !std::mem::replace(&mut self.closing, true) {
+            self.works.finish();
+        }
+        poll_fn(|cx| {
+            if let Err(end) = self.poll_links(cx) {
+                return Poll::Ready(Err(end));
+            }
+            let sent = self.outlet.is_over() && !self.is_witnessed_by_coordinator();
+            let heard = !matches!(self.source, StepSource::Peer(..));
+            if sent && heard && !self.works.has_receipt() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// After the end: waits until the coordinator hangs up, answering `Close` with `tally` once. Cancel-safe but for
@@ -214,22 +222,27 @@ impl Links {
 
     /// Results go to another node from now on.
     pub(super) fn send_to(&mut self, sink: Sink) {
-        self.sink = sink;
+        self.outlet.sink = sink;
     }
 
     /// Passes the shard's results on to the next hop or, at the end of the route, to the coordinator.
     pub(super) fn finish(&mut self, done: Done) -> Result<(), End> {
-        let Self { control, sink, kept, unsent, answered, intake, .. } = self;
-        intake.finish(done, |Outcome { seq, position, output, rows }| match (&sink, rows) {
-            (Sink::Coordinator, _) if seq < *answered => Ok(()),
-            (Sink::Coordinator, rows) => {
-                control.queue(Frame::Output(Done { seq, output: rows })).map_err(|error| End::Gone(error.to_string()))
+        let Self { control, outlet, works, answered, intake, .. } = self;
+        intake.finish(done, |outcome| {
+            works.gave(&outcome);
+            let Outcome { seq, position, output, rows, .. } = outcome;
+            match (&outlet.sink, rows) {
+                (Sink::Coordinator, _) if seq < *answered => Ok(()),
+                (Sink::Coordinator, rows) => {
+                    let queued = control.queue(Frame::Output(Done { seq, output: rows }));
+                    queued.map_err(|error| End::Gone(error.to_string()))
+                }
+                (_, Some(rows)) => {
+                    outlet.push(Step { seq, position, input: Input::Activation(rows), output });
+                    Ok(())
+                }
+                (_, None) => Err(WrongResult(format!("it gave no rows of step {seq}")).into()),
             }
-            (_, Some(rows)) => {
-                kept.push(Step { seq, position, input: Input::Activation(rows), output }, *unsent);
-                Ok(())
-            }
-            (_, None) => Err(WrongResult(format!("it gave no rows of step {seq}")).into()),
         })
     }
 
@@ -243,20 +256,49 @@ impl Links {
         }
         if let Err((node, reason)) = self.poll_source(cx) {
             self.source = match std::mem::replace(&mut self.source, StepSource::Lost(None)) {
-                StepSource::Peer(_, link) => StepSource::Lost(Some(link)),
+                StepSource::Peer(_, link) | StepSource::Done(_, link, _) => StepSource::Lost(Some(link)),
                 _ => StepSource::Lost(None),
             };
             self.lose(node, reason)?;
         }
-        if let Err((node, reason)) = self.poll_sink(cx)? {
-            self.sink = Sink::Lost;
-            self.lose(node, reason)?;
+        match self.outlet.poll(cx, &mut self.works, self.closing) {
+            Ok(None) => {}
+            Ok(Some(rerouted)) => self.tell(Frame::Rerouted(rerouted))?,
+            Err((node, reason)) => {
+                self.outlet.sink = Sink::Lost;
+                self.lose(node, reason)?;
+            }
         }
-        // What the last lines queued for the coordinator.
-        match self.control.poll_drain(cx) {
-            Poll::Ready(Err(error)) => Err(End::Gone(error.to_string())),
-            _ => Ok(()),
+        // What the last lines queued for the coordinator, and receipts behind it.
+        loop {
+            // The first word is that the session is open.
+            while self.opened
+                && self.control.has_room_to_spare()
+                && let Some(frame) = self.receipt_frame()
+            {
+                self.tell(frame)?;
+            }
+            match self.control.poll_drain(cx) {
+                Poll::Ready(Err(error)) => return Err(End::Gone(error.to_string())),
+                Poll::Ready(Ok(()))
+                    if self.opened && (self.works.has_receipt() || self.is_witnessed_by_coordinator()) => {}
+                _ => return Ok(()),
+            }
         }
+    }
+
+    /// What the coordinator is to know or to sign next.
+    fn receipt_frame(&mut self) -> Option<Frame> {
+        if let Some(receipt) = self.works.receipt() {
+            return Some(Frame::Receipt(Box::new(receipt)));
+        }
+        let signed = self.is_witnessed_by_coordinator().then(|| self.works.next(self.coordinator, u64::MAX))??;
+        Some(Frame::Work(Box::new(signed)))
+    }
+
+    /// Whether there is work of the last hop to be signed.
+    fn is_witnessed_by_coordinator(&self) -> bool {
+        matches!(self.outlet.sink, Sink::Coordinator) && self.works.is_due(u64::MAX)
     }
 
     /// A neighbour is gone: while the session opens that is its end, later it waits for another.
@@ -283,61 +325,25 @@ impl Links {
             let node = *node;
             let Poll::Ready(frame) = link.poll_next(cx) else { break };
             let accepted = match frame.map_err(|error| (node, error.to_string()))? {
-                Frame::Step(step) => self.intake.accept(step),
+                Frame::Step(step) => self.intake.accept(step, |step| self.works.took(step)),
+                Frame::Work(signed) => self.works.witness(node, *signed),
+                Frame::Close => {
+                    if let StepSource::Peer(_, link) = std::mem::replace(&mut self.source, StepSource::Lost(None)) {
+                        self.source = StepSource::Done(node, link, Box::pin(sleep(SETTLE_DEADLINE)));
+                    }
+                    break;
+                }
                 frame => Err(format!("{:?} frame where a step was due", frame.kind())),
             };
             accepted.map_err(|reason| (node, reason))?;
         }
-        Ok(())
-    }
-
-    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Result<Result<(), (NodeId, String)>, End> {
-        if let Sink::Attaching { node, number, attached } = &mut self.sink
-            && let Poll::Ready(attached) = attached.as_mut().poll(cx)
+        if let StepSource::Done(node, _, patience) = &mut self.source
+            && !self.closing
+            && patience.as_mut().poll(cx).is_ready()
         {
-            let (node, number) = (*node, *number);
-            let (link, next_seq) = match attached {
-                Ok(attached) => attached,
-                Err(reason) => return Ok(Err((node, reason))),
-            };
-            let attached = self.kept.reaches(next_seq);
-            if attached {
-                (self.sink, self.unsent) = (Sink::Peer(node, Box::new(link)), next_seq);
-            } else {
-                self.sink = Sink::Lost;
-            }
-            if let Some(number) = number {
-                self.tell(Frame::Rerouted(Rerouted { number, attached }))?;
-            }
+            return Err((*node, "it ended a session that goes on".to_owned()));
         }
-        let Sink::Peer(node, link) = &mut self.sink else { return Ok(Ok(())) };
-        let node = *node;
-        loop {
-            while link.has_room()
-                && let Some(step) = self.kept.get(self.unsent)
-            {
-                if let Err(error) = link.queue(Frame::Step(step.clone())) {
-                    return Ok(Err((node, error.to_string())));
-                }
-                self.unsent += 1;
-            }
-            self.kept.sent(self.unsent);
-            match link.poll_drain(cx) {
-                Poll::Ready(Err(error)) => return Ok(Err((node, error.to_string()))),
-                // A replay has more than fits the queue at once.
-                Poll::Ready(Ok(())) if self.kept.get(self.unsent).is_some() => {}
-                _ => break,
-            }
-        }
-        let Poll::Ready(frame) = link.poll_next(cx) else { return Ok(Ok(())) };
-        let reason = match frame {
-            Ok(Frame::Fault(Fault::PeerLost { reason, .. } | Fault::Refused(reason) | Fault::BadStep(reason))) => {
-                reason
-            }
-            Ok(frame) => format!("{:?} frame where none was due", frame.kind()),
-            Err(error) => error.to_string(),
-        };
-        Ok(Err((node, reason)))
+        Ok(())
     }
 
     fn on_control(&mut self, frame: Frame) -> Result<(), End> {
@@ -354,11 +360,11 @@ impl Links {
             }
             Frame::Close => Err(End::Close),
             Frame::Step(step) if matches!(self.source, StepSource::Coordinator) => {
-                self.intake.accept(step).map_err(bad_step)
+                self.intake.accept(step, |step| self.works.took(step)).map_err(bad_step)
             }
             Frame::Reroute(reroute) => {
                 let source = reroute.source.is_some() && matches!(self.source, StepSource::Coordinator);
-                let next = reroute.next.is_some() && matches!(self.sink, Sink::Coordinator);
+                let next = reroute.next.is_some() && matches!(self.outlet.sink, Sink::Coordinator);
                 if source || next || self.reroutes.len() >= MAX_REROUTES {
                     return Err(bad_step("Reroute frame for an end of the route, or too many".to_owned()));
                 }
@@ -373,7 +379,7 @@ impl Links {
         match &self.source {
             StepSource::Coordinator => self.control.received_bytes(),
             StepSource::Waiting(..) | StepSource::Lost(_) => 0,
-            StepSource::Peer(_, link) => link.received_bytes(),
+            StepSource::Peer(_, link) | StepSource::Done(_, link, _) => link.received_bytes(),
         }
     }
 }
@@ -390,6 +396,6 @@ impl From<WrongResult> for End {
 
 impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Links").field("intake", &self.intake).field("unsent", &self.unsent).finish_non_exhaustive()
+        f.debug_struct("Links").field("intake", &self.intake).field("outlet", &self.outlet).finish_non_exhaustive()
     }
 }

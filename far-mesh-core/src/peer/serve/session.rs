@@ -18,9 +18,11 @@ use super::{
     admission::{NoPlace, Place, Slot},
     intake::Intake,
     kept::Kept,
-    links::{End, Event, Links, Sink, StepSource},
+    links::{End, Event, Links, SETTLE_DEADLINE, StepSource},
+    outlet::{Outlet, Sink},
     rendezvous::Registration,
     server::Shared,
+    works::Works,
 };
 use crate::{
     hop::{HopSession, OpenSession},
@@ -70,9 +72,10 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: L
         None => Sink::Coordinator,
     };
     let intake = Intake::new(&open, shared.hop.merges_steps());
-    let kept = Kept::new(Arc::clone(&shared.kept));
+    let outlet = Outlet::new(sink, Kept::new(Arc::clone(&shared.kept)));
+    let works = Works::new(&open, coordinator, shared.hop.kernel_class(), shared.dialer.key().clone());
     let (live, present) = (shared.live.enter(), shared.present.enter());
-    let links = Links::new(control, source, sink, &open, intake, kept, shared.hop.hidden());
+    let links = Links::new((coordinator, control), source, outlet, &open, (intake, works), shared.hop.hidden());
     let mut session = Session { shared: &shared, coordinator, registration: &registration, open: &open, links };
     let (end, tally) = Box::pin(session.serve(has_room)).await;
     let links = session.links;
@@ -201,6 +204,16 @@ impl Session<'_> {
                 Ok(Err(_)) | Err(_) => Duration::ZERO,
             },
         };
+        if matches!(end, End::Close) {
+            // Late ones go unpaid: the coordinator does not wait for ever.
+            match timeout(SETTLE_DEADLINE, self.links.settle()).await {
+                Ok(Err(End::Gone(reason))) => return (End::Gone(reason), Tally::default()),
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::debug!(session = %self.open.session, "a neighbour did not hand in or take all works")
+                }
+            }
+        }
         let (steps, tokens) = self.links.finished();
         (end, Tally { tokens, steps, compute_us: u64::try_from(compute.as_micros()).unwrap_or(u64::MAX) })
     }

@@ -6,7 +6,7 @@ use futures::{
     future::BoxFuture,
     io::{AsyncRead, AsyncWrite},
 };
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 
 use crate::id::NodeId;
 
@@ -25,6 +25,9 @@ pub trait Dialer: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`DialError`] when the node cannot be reached or does not speak the protocol.
     fn open(&self, peer: NodeId, addrs: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>>;
+
+    /// The key of this node, which signs its receipts.
+    fn key(&self) -> &Keypair;
 
     /// Last measured round trip to `peer`; `None` when it was never measured.
     fn rtt(&self, peer: NodeId) -> Option<Duration>;

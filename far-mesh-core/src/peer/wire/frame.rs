@@ -11,6 +11,7 @@ use super::{
 use crate::{
     activation::{Activation, Dtype},
     hop::{Done, Input, Rows, Step},
+    receipt::{Receipt, Refusal, Signed},
 };
 
 /// One message of the shard protocol.
@@ -44,7 +45,11 @@ pub enum Frame {
     Rerouted(Rerouted),
     /// Hop to coordinator: a neighbour is lost; this session waits for another.
     Lost(Lost),
-    /// Coordinator to hop: end the session, say what you did.
+    /// Hop to the one behind it, or last hop to coordinator: what it did, to be signed by who got its results.
+    Work(Box<Signed>),
+    /// Hop to coordinator: what the hop before it did, signed by both.
+    Receipt(Box<Receipt>),
+    /// Coordinator to hop: end the session, say what you did. Hop to the one behind it: nothing more comes.
     Close,
     /// Hop to coordinator: what it did.
     Tally(Tally),
@@ -68,6 +73,8 @@ impl Frame {
             Self::Reroute(_) => Kind::Reroute,
             Self::Rerouted(_) => Kind::Rerouted,
             Self::Lost(_) => Kind::Lost,
+            Self::Work(_) => Kind::Work,
+            Self::Receipt(_) => Kind::Receipt,
             Self::Close => Kind::Close,
             Self::Tally(_) => Kind::Tally,
             Self::Fault(_) => Kind::Fault,
@@ -123,6 +130,8 @@ impl Frame {
             Self::Attach(body) => to_body(header.kind, &body)?,
             Self::Tally(body) => to_body(header.kind, &body)?,
             Self::Fault(body) => to_body(header.kind, &body.bounded())?,
+            Self::Work(work) => signed_body(header.kind, work.to_bytes())?,
+            Self::Receipt(receipt) => signed_body(header.kind, receipt.to_bytes())?,
             Self::Opened | Self::Close => Bytes::new(),
         };
         header.payload_bytes = payload.len();
@@ -171,6 +180,8 @@ impl Frame {
             }
             Kind::Rerouted => Self::Rerouted(from_body(kind, &payload)?),
             Kind::Lost => Self::Lost(from_body::<Lost>(kind, &payload)?.bounded()),
+            Kind::Work => Self::Work(Box::new(readable(kind, Signed::from_bytes(&payload))?)),
+            Kind::Receipt => Self::Receipt(Box::new(readable(kind, Receipt::from_bytes(&payload))?)),
             Kind::Close => Self::Close,
             Kind::Tally => Self::Tally(from_body(kind, &payload)?),
             Kind::Fault => Self::Fault(from_body::<Fault>(kind, &payload)?.bounded()),
@@ -183,6 +194,15 @@ fn check_addrs(next: Option<&Next>) -> Result<(), FrameError> {
         many if many > MAX_ADDRS => Err(FrameError::Field { field: "number of addresses", got: many as u64 }),
         _ => Ok(()),
     }
+}
+
+/// What is signed has a form of its own.
+fn signed_body(kind: Kind, bytes: Result<Vec<u8>, Refusal>) -> Result<Bytes, FrameError> {
+    readable(kind, bytes).map(Bytes::from)
+}
+
+fn readable<T>(kind: Kind, read: Result<T, Refusal>) -> Result<T, FrameError> {
+    read.map_err(|refusal| FrameError::Body { kind, reason: refusal.to_string() })
 }
 
 fn to_body<T: Serialize>(kind: Kind, body: &T) -> Result<Bytes, FrameError> {

@@ -20,6 +20,7 @@ use crate::{
     hop::Rows,
     id::SessionId,
     limits::{MAX_CHUNK_TOKENS, MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_HIDDEN},
+    receipt::{MAX_RECEIPT_BYTES, MAX_SIGNED_BYTES},
 };
 
 /// Bytes before the payload, the length included.
@@ -53,6 +54,8 @@ pub enum Kind {
     Reroute = 13,
     Rerouted = 14,
     Lost = 15,
+    Work = 16,
+    Receipt = 17,
 }
 
 /// A header that was checked: the payload it announces is allowed and of the right length for its shape.
@@ -142,7 +145,7 @@ pub(crate) fn session_tag(session: SessionId) -> u64 {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Tokens,
         Self::Activation,
         Self::Output,
@@ -158,6 +161,8 @@ impl Kind {
         Self::Reroute,
         Self::Rerouted,
         Self::Lost,
+        Self::Work,
+        Self::Receipt,
     ];
 
     fn from_wire(number: u8) -> Option<Self> {
@@ -226,6 +231,8 @@ impl Header {
             | Kind::Reroute
             | Kind::Rerouted
             | Kind::Lost => Ok((1, MAX_CONTROL_BYTES)),
+            Kind::Work => Ok((1, MAX_SIGNED_BYTES)),
+            Kind::Receipt => Ok((1, MAX_RECEIPT_BYTES)),
         }
     }
 

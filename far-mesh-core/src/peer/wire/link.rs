@@ -37,8 +37,11 @@ const COALESCE_BYTES: usize = 64 * 1024;
 /// Room made for a payload before its bytes arrive; more follows as it fills, so announcing is not enough to take memory.
 const TRUST_BYTES: usize = 64 * 1024;
 
-/// Most frames queued on a link: a full window of steps and a few control frames.
-const MAX_QUEUED_FRAMES: usize = MAX_STEPS_IN_FLIGHT + 8;
+/// Most frames queued on a link: a full window of steps, some receipts and a few control frames.
+const MAX_QUEUED_FRAMES: usize = MAX_STEPS_IN_FLIGHT + MAX_SPARE_FRAMES + 8;
+
+/// Receipts queued behind each other: they never take the room of a step, an output or an answer.
+const MAX_SPARE_FRAMES: usize = 4;
 
 /// Frames taken in a row before a link makes way for what else its task has to do: a node that sends without pause would
 /// otherwise keep the task from its deadlines, and other tasks from the thread.
@@ -148,6 +151,16 @@ impl Link {
     /// Whether another frame may be queued.
     pub fn has_room(&self) -> bool {
         self.write.queue.len() < MAX_QUEUED_FRAMES
+    }
+
+    /// Whether what can wait may be queued: it leaves room for a full window of steps and for answers.
+    pub fn has_room_to_spare(&self) -> bool {
+        self.write.queue.len() < MAX_SPARE_FRAMES
+    }
+
+    /// Whether all that was queued is with the stream.
+    pub fn is_drained(&self) -> bool {
+        self.write.queue.is_empty() && self.write.unsent().is_empty()
     }
 
     /// Queues a frame; [`Link::poll_drain`] sends it.

@@ -13,7 +13,9 @@
 //!
 //! Every hop has one *control* stream, opened by the coordinator: `Open`, then probes, then `Close`. The first hop's
 //! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
-//! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each, and nothing else travels with it.
+//! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each. Behind every 32 positions goes the hop's signed
+//! [`Work`](crate::receipt::Work), which its neighbour signs too and sends the coordinator as a `Receipt`; at the end `Close`
+//! makes every hop hand on what is left.
 //!
 //! - `header`: the fixed part of a frame, checked by hand before anything is allocated.
 //! - `frame`: what nodes say to each other.

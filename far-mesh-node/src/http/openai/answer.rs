@@ -133,7 +133,7 @@ async fn whole<S: Shape>(index: usize, mut live: Live) -> Result<(Value, Box<Set
 
 fn reason(settled: &Settled) -> &'static str {
     match settled.finish.reason {
-        FinishReason::Stop => "stop",
+        FinishReason::Stop | FinishReason::Cancelled => "stop",
         FinishReason::Length => "length",
     }
 }

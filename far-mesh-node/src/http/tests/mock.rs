@@ -160,6 +160,7 @@ impl Engine for MockEngine {
                 node: hop.node,
                 span: hop.span,
                 tokens: u64::from(tokens) + prompt_tokens as u64 - 1,
+                counted: u64::from(tokens) + prompt_tokens as u64 - 1,
                 compute: Duration::from_millis(7),
                 exact: true,
             };
@@ -195,6 +196,7 @@ impl Engine for MockEngine {
             }
             script.push(Ok(Ok(Event::Done(finish(index, reason)))));
             let open = Arc::new(OpenSession::new(&self.open));
+            let cancel = CancellationToken::new();
             let events = stream::iter(script).filter_map(move |step| {
                 let open = open.clone();
                 async move {
@@ -212,7 +214,8 @@ impl Engine for MockEngine {
                 session,
                 prompt_tokens: prompt_tokens as u32,
                 route,
-                events: events.boxed(),
+                events: events.take_until(cancel.clone().cancelled_owned()).boxed(),
+                cancel,
                 vocabulary: Arc::new(Words),
             })
         }

@@ -23,6 +23,7 @@ use crate::{
             mender::Found,
             open::{Refusal, invitations, open_hop},
             pace::Slow,
+            receipts::Receipts,
         },
         wire::{Frame, Link, Lost, Reroute},
     },
@@ -130,11 +131,13 @@ impl RemoteSession {
 
     /// The hop at `at` leaves the route. What it ran so far counts.
     fn vacate(&mut self, at: usize) {
-        let Place { hop, link, exact, .. } = &mut self.places[at];
+        let Place { hop, link, exact, from, .. } = &mut self.places[at];
         // Its session ends with the stream.
         *link = None;
-        let (node, span, tokens) = (Some(hop.node), hop.span, self.done_tokens);
-        self.mending.left.push(Account { node, span, tokens, compute: Duration::ZERO, exact: *exact });
+        let cut = Receipts::cut(self.done_tokens).max(*from);
+        self.receipts.left(hop, std::mem::replace(from, cut)..cut);
+        let (node, span, compute) = (Some(hop.node), hop.span, Duration::ZERO);
+        self.mending.left.push(Account { node, span, tokens: 0, counted: 0, compute, exact: *exact });
         self.mending.since.get_or_insert_with(Instant::now);
         let touches = |mend: &Mend| mend.range.start <= at + 1 && at <= mend.range.end;
         if self.mending.mend.as_ref().is_some_and(touches) {
@@ -377,17 +380,21 @@ impl RemoteSession {
     /// The new hops are in the route.
     fn mended(&mut self, hops: Vec<(RemoteHop, Link)>) {
         let Some(mend) = self.mending.mend.take() else { return };
+        let from = self.places[mend.range.clone()].iter().map(|place| place.from).min().unwrap_or_default();
         let new: Vec<Place> = hops
             .into_iter()
             .map(|(hop, link)| {
                 let exact = self.mending.is_exact(&hop);
-                Place::new(hop, link, exact)
+                Place::new(hop, link, exact, from)
             })
             .collect();
         let nodes: Vec<NodeId> = new.iter().map(|place| place.hop.node).collect();
         let exact = new.iter().all(|place| place.exact);
         if mend.range.start == 0 {
             self.unsent = 0;
+        }
+        if mend.range.end == self.places.len() {
+            self.receipts.renew(self.request.session, self.done_tokens);
         }
         self.places.splice(mend.range, new);
         self.bound_results();

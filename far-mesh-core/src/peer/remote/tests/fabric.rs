@@ -17,7 +17,7 @@ use futures::{
     future::BoxFuture,
     io::{AsyncRead, AsyncWrite},
 };
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -41,6 +41,7 @@ type Accepted = mpsc::Sender<(NodeId, BoxedStream)>;
 pub(super) struct Fabric {
     nodes: Mutex<HashMap<NodeId, Accepted>>,
     lanes: Mutex<HashMap<(NodeId, NodeId), Arc<Lane>>>,
+    keys: Mutex<HashMap<NodeId, Keypair>>,
 }
 
 /// What goes from one node to another.
@@ -61,12 +62,23 @@ struct End<S> {
 #[derive(Clone)]
 pub(super) struct Port {
     pub(super) node: NodeId,
+    key: Keypair,
     fabric: Arc<Fabric>,
 }
 
 impl Fabric {
+    /// A node that can sign.
+    pub(super) fn newcomer(&self) -> NodeId {
+        let key = Keypair::generate_ed25519();
+        let node = key.public().to_peer_id();
+        self.keys.lock().unwrap().insert(node, key);
+        node
+    }
+
+    /// Where the node is no newcomer, its signatures are worth nothing.
     pub(super) fn port(self: &Arc<Self>, node: NodeId) -> Port {
-        Port { node, fabric: Arc::clone(self) }
+        let key = self.keys.lock().unwrap().get(&node).cloned().unwrap_or_else(Keypair::generate_ed25519);
+        Port { node, key, fabric: Arc::clone(self) }
     }
 
     pub(super) fn listen(&self, node: NodeId) -> ReceiverStream<(NodeId, BoxedStream)> {
@@ -90,6 +102,13 @@ impl Fabric {
     }
 }
 
+impl Port {
+    /// The same node with another key than its own.
+    pub(super) fn with_key(self, key: Keypair) -> Self {
+        Self { key, ..self }
+    }
+}
+
 impl Dialer for Port {
     fn open(&self, peer: NodeId, _: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
         let (out, back) = (self.fabric.lane(self.node, peer), self.fabric.lane(peer, self.node));
@@ -106,6 +125,10 @@ impl Dialer for Port {
             Ok(Box::new(End { stream: here.compat(), out, back }) as BoxedStream)
         }
         .boxed()
+    }
+
+    fn key(&self) -> &Keypair {
+        &self.key
     }
 
     fn rtt(&self, _: NodeId) -> Option<Duration> {
@@ -175,12 +198,12 @@ impl Mesh {
         config: ServeConfig,
         tweak: impl Fn(usize, &mut MockHop),
     ) -> Self {
-        let coordinator = NodeId::random();
+        let coordinator = fabric.newcomer();
         let mut mesh = Self { coordinator, hops: vec![], spares: vec![], mocks: vec![], servers: vec![], fabric };
         for (at, cut) in cuts.windows(2).enumerate() {
             let mut mock = MockHop::new(cut[0], cut[1]);
             tweak(at, &mut mock);
-            let node = NodeId::random();
+            let node = mesh.fabric.newcomer();
             let expected = StepTime { base: mock.delay, per_token: Duration::ZERO };
             let (span, kernel_class) = (Span::new(cut[0], cut[1]).unwrap(), "mock".to_owned());
             mesh.hops.push(RemoteHop { node, addrs: vec![], span, kernel_class, expected, promised: mock.delay });

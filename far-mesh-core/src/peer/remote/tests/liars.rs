@@ -8,6 +8,7 @@ use tokio_stream::StreamExt;
 use super::{
     fabric::{Mesh, tokens},
     mock::MockHop,
+    receipts::invented,
 };
 use crate::{
     activation::{Activation, Dtype},
@@ -142,7 +143,22 @@ async fn a_hop_that_says_done_and_sends_nothing_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_account_says_no_more_than_was_sent() {
+async fn a_hop_that_hands_in_works_without_end_loses_its_place() {
+    let flood = std::iter::repeat_n(Frame::Work(Box::new(invented())), 10_000);
+    let after_step = std::iter::once(output(0, 1, Dtype::F32)).chain(flood).collect();
+    let (session, node, liar) = meet(Script { after_step, ..Script::default() }).await;
+    let mut session = session.unwrap();
+    session.next().await.unwrap();
+    session.submit(tokens(1, 2, &[1], Rows::Last)).await.unwrap();
+    let next = session.next().await;
+    let HopError::PeerLost { node: lost, reason, .. } = next.unwrap_err() else { panic!("not lost") };
+    assert!(lost == node && reason.contains("more receipts than the session has room for"), "{reason}");
+    drop(session);
+    liar.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_hop_says_without_receipts_is_not_paid() {
     let tally = Tally { tokens: u64::MAX, steps: u64::MAX, compute_us: u64::MAX };
     let (session, node, liar) =
         meet(Script { after_step: vec![output(0, 1, Dtype::F32)], tally, ..Script::default() }).await;
@@ -150,7 +166,7 @@ async fn an_account_says_no_more_than_was_sent() {
     session.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let accounts = session.close().await.unwrap();
-    assert_eq!((accounts[0].node, accounts[0].tokens), (Some(node), 2));
+    assert_eq!((accounts[0].node, accounts[0].tokens, accounts[0].counted), (Some(node), 0, 2));
     assert!(accounts[0].compute <= Duration::from_secs(4), "{:?}", accounts[0].compute);
     liar.await.unwrap();
 }

@@ -91,6 +91,10 @@ impl Hop for MockHop {
         self.span
     }
 
+    fn kernel_class(&self) -> String {
+        "mock".to_owned()
+    }
+
     fn merges_steps(&self) -> bool {
         self.merges
     }
@@ -202,7 +206,7 @@ impl HopSession for MockSession {
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Account>, HopError>> {
         let (span, tokens) = (self.hop.span, self.tokens);
         let compute = self.hop.delay * u32::try_from(tokens).unwrap();
-        async move { Ok(vec![Account { node: None, span, tokens, compute, exact: true }]) }.boxed()
+        async move { Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true }]) }.boxed()
     }
 }
 

@@ -7,5 +7,6 @@ mod liars;
 mod mending;
 mod mock;
 mod neighbours;
+mod receipts;
 mod speed;
 mod strangers;

@@ -59,7 +59,8 @@ async fn a_neighbour_that_breaks_the_protocol_is_named_to_the_coordinator() {
     let cases = [
         (Some(Frame::Step(hidden(4, 0, 1, 8, Dtype::F32))), "step 4 where step 0 was due"),
         (Some(Frame::Step(hidden(0, 0, 1, 8, Dtype::F16))), "activation of F16 in a session of F32"),
-        (Some(Frame::Close), "Close frame where a step was due"),
+        (Some(Frame::Opened), "Opened frame where a step was due"),
+        (Some(Frame::Close), "it ended a session that goes on"),
         (None, "the stream was closed"),
     ];
     for (frame, want) in cases {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
@@ -25,7 +25,7 @@ use crate::{
 
 /// Plain TCP; a stream begins with the name of its opener.
 struct Tcp {
-    node: NodeId,
+    key: Keypair,
     addrs: Arc<HashMap<NodeId, SocketAddr>>,
 }
 
@@ -35,10 +35,14 @@ impl Dialer for Tcp {
             use tokio::io::AsyncWriteExt;
             let mut stream = TcpStream::connect(self.addrs[&peer]).await?;
             stream.set_nodelay(true)?;
-            stream.write_all(&self.node.to_bytes()).await?;
+            stream.write_all(&self.key.public().to_peer_id().to_bytes()).await?;
             Ok(Box::new(stream.compat()) as BoxedStream)
         };
         dial.map(move |dialled: io::Result<_>| dialled.map_err(|source| DialError { peer, source })).boxed()
+    }
+
+    fn key(&self) -> &Keypair {
+        &self.key
     }
 
     fn rtt(&self, _: NodeId) -> Option<Duration> {
@@ -48,7 +52,7 @@ impl Dialer for Tcp {
 
 impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tcp").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Tcp").field("node", &self.key.public().to_peer_id()).finish_non_exhaustive()
     }
 }
 
@@ -68,37 +72,37 @@ async fn overhead_of_a_step_over_three_hops() {
     let mocks: Vec<MockHop> = [(0, 10), (10, 20), (20, 30)]
         .map(|(start, end)| MockHop { hidden: HIDDEN, ..MockHop::idle(start, end) })
         .into();
-    let key = || libp2p::identity::Keypair::generate_ed25519().public().to_peer_id();
-    let nodes: Vec<NodeId> = mocks.iter().map(|_| key()).collect();
+    let keys: Vec<Keypair> = mocks.iter().map(|_| Keypair::generate_ed25519()).collect();
+    let nodes: Vec<NodeId> = keys.iter().map(|key| key.public().to_peer_id()).collect();
     let mut listeners = vec![];
     for _ in &mocks {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
     }
     let addrs = nodes.iter().zip(&listeners).map(|(node, listener)| (*node, listener.local_addr().unwrap())).collect();
     let addrs = Arc::new(addrs);
-    let dialer = |node| Arc::new(Tcp { node, addrs: Arc::clone(&addrs) });
+    let dialer = |key| Arc::new(Tcp { key, addrs: Arc::clone(&addrs) });
     let servers: Vec<_> = listeners
         .into_iter()
         .zip(&mocks)
-        .zip(&nodes)
-        .map(|((listener, mock), node)| {
+        .zip(&keys)
+        .map(|((listener, mock), key)| {
             let incoming = futures::stream::unfold(listener, |listener| async {
                 let accepted = listener.accept().await.map(|(stream, _)| stream);
                 Some((accepted, listener))
             });
             let incoming = incoming.filter_map(named);
-            serve(dialer(*node), incoming, Arc::new(mock.clone()), ServeConfig::default())
+            serve(dialer(key.clone()), incoming, Arc::new(mock.clone()), ServeConfig::default())
         })
         .collect();
     let hops = mocks.iter().zip(&nodes).map(|(mock, node)| RemoteHop {
         node: *node,
         addrs: vec![],
         span: mock.span,
-        kernel_class: String::new(),
+        kernel_class: mock.kernel_class(),
         expected: StepTime::default(),
         promised: Duration::ZERO,
     });
-    let route = RemoteRoute::new(dialer(key()), hops.collect()).unwrap();
+    let route = RemoteRoute::new(dialer(Keypair::generate_ed25519()), hops.collect()).unwrap();
     let request = crate::hop::OpenSession { span: route.span(), context_tokens: 100_000, ..mocks[0].request() };
     let mut session = route.open(request).await.unwrap();
     let mut micros: Vec<u128> = vec![];

@@ -10,7 +10,7 @@ use futures::{
     future::BoxFuture,
     io::{AsyncReadExt, AsyncWriteExt},
 };
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -122,6 +122,10 @@ impl Dialer for Wary {
     fn open(&self, peer: NodeId, addrs: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
         self.dialed.lock().unwrap().extend(addrs);
         self.port.open(peer, vec![])
+    }
+
+    fn key(&self) -> &Keypair {
+        self.port.key()
     }
 
     fn rtt(&self, peer: NodeId) -> Option<Duration> {
