@@ -7,6 +7,7 @@ use libp2p::{Multiaddr, identity::Keypair};
 
 use super::{
     SHARD_PROTOCOL,
+    nat::Way,
     node::Node,
     wire::{BoxedStream, DialError, Dialer},
 };
@@ -29,6 +30,10 @@ impl Dialer for Node {
 
     fn rtt(&self, peer: NodeId) -> Option<Duration> {
         Node::rtt(self, &peer)
+    }
+
+    fn is_direct(&self, peer: NodeId) -> bool {
+        self.way(&peer) == Some(Way::Direct)
     }
 
     fn may_name(&self, from: NodeId, addr: &Multiaddr) -> bool {

@@ -2,6 +2,7 @@
 
 mod account;
 mod mending;
+mod moving;
 
 use std::{
     collections::VecDeque,
@@ -15,7 +16,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use self::mending::Mending;
+use self::{mending::Mending, moving::Moving};
 use super::{
     history::History,
     pace::Pace,
@@ -42,6 +43,7 @@ pub(super) struct RemoteSession {
     /// In the order of their layers, which they cover without a gap.
     places: Vec<Place>,
     mending: Mending,
+    moving: Option<Moving>,
     watch: Watch,
     /// Fires when `watch` wants to look again, or earlier.
     alarm: Pin<Box<Sleep>>,
@@ -70,6 +72,8 @@ struct Place {
     link: Option<Link>,
     /// Its bits are those of the hop that ran its layers first.
     exact: bool,
+    /// Its stream was opened over a relay.
+    relayed: bool,
     /// How often it called a neighbour lost.
     accusations: u32,
     /// The last change of neighbours that it was told of.
@@ -102,11 +106,12 @@ impl RemoteSession {
     /// `links[i]` is the open control stream of hop `i`, which reads control frames only.
     pub(super) fn new(route: RemoteRoute, links: Vec<Link>, request: OpenSession) -> Self {
         let now = Instant::now();
-        let place = |(hop, link): (&RemoteHop, Link)| Place::new(hop.clone(), link, true, 0);
+        let place = |(hop, link): (&RemoteHop, Link)| Place::new(&route, hop.clone(), link, true, 0);
         let places: Vec<Place> = route.hops.iter().zip(links).map(place).collect();
         Self {
             watch: Watch::new(allowances(&route, &places), now),
             mending: Mending::new(&route),
+            moving: None,
             alarm: Box::pin(sleep_until(now)),
             pace: pace(&route, &places, &request),
             sample: None,
@@ -199,7 +204,7 @@ impl RemoteSession {
         loop {
             self.poll_links(cx)?;
             // What changed the route has new streams to be polled.
-            if !self.poll_mend(cx)? && !self.poll_steps(cx)? && !self.poll_watch(cx)? {
+            if !self.poll_mend(cx)? && !self.poll_moving(cx)? && !self.poll_steps(cx)? && !self.poll_watch(cx)? {
                 return Ok(());
             }
         }
@@ -234,6 +239,7 @@ impl RemoteSession {
                 return Ok(());
             }
             Ok(Frame::Lost(lost)) => return self.on_accusation(at, &lost),
+            Ok(Frame::Switch) => return self.on_switched(at),
             Ok(Frame::Receipt(receipt)) => match self.receipts.take(*receipt) {
                 Ok(()) => return Ok(()),
                 Err(reason) => hop.lost(reason),
@@ -294,6 +300,9 @@ impl RemoteSession {
 
     /// Sends the first hop what it was not sent yet. True when it was lost.
     fn poll_steps(&mut self, cx: &mut Context<'_>) -> Result<bool, HopError> {
+        if self.is_switching() {
+            return Ok(false);
+        }
         let sent = match self.places.first_mut().and_then(|first| first.link.as_mut()) {
             Some(link) => send_steps(link, &self.history, &mut self.unsent, cx),
             None => Ok(()),
@@ -327,7 +336,7 @@ impl RemoteSession {
         }
         loop {
             let Some(&Flight { seq, tokens, submitted, .. }) = self.in_flight.front() else { return Ok(false) };
-            if self.mending.is_under_way() || self.alarm.as_mut().poll(cx).is_pending() {
+            if self.mending.is_under_way() || self.is_switching() || self.alarm.as_mut().poll(cx).is_pending() {
                 return Ok(false);
             }
             for (at, Place { hop, link, .. }) in self.places.iter().enumerate() {
@@ -371,8 +380,9 @@ impl RemoteSession {
 }
 
 impl Place {
-    fn new(hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
-        Self { hop, link: Some(link), exact, accusations: 0, rerouted: 0, from }
+    fn new(route: &RemoteRoute, hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
+        let relayed = !route.dialer.is_direct(hop.node);
+        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from }
     }
 }
 

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Sleep, sleep};
 
 use super::{
+    control::Control,
     intake::{Intake, Outcome, WrongResult},
     outlet::{Outlet, Sink},
     works::Works,
@@ -35,7 +36,7 @@ pub(super) const SETTLE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Streams of a session and what passes through them.
 pub(super) struct Links {
-    control: Link,
+    control: Control,
     source: StepSource,
     outlet: Outlet,
     /// Longest payload of a step.
@@ -45,6 +46,8 @@ pub(super) struct Links {
     coordinator: NodeId,
     answered: u64,
     reroutes: VecDeque<Box<Reroute>>,
+    /// The node that steps come from said that they go on over another stream.
+    switched: Option<NodeId>,
     /// The last of them that was acted on.
     rerouted: u64,
     /// The coordinator knows that the session is open: from now on a neighbour's loss does not end it.
@@ -75,6 +78,8 @@ pub(super) enum Event {
     Step(Step),
     /// Another neighbour.
     Reroute(Box<Reroute>),
+    /// The node that steps come from goes on over another stream.
+    Switch(NodeId),
     /// The session is over.
     End(End),
 }
@@ -93,7 +98,7 @@ pub(super) enum End {
 impl Links {
     /// `hidden` is the width of the shard's activations, where it is known: it bounds the frames that are read.
     pub(super) fn new(
-        (coordinator, mut control): (NodeId, Link),
+        (coordinator, mut control): (NodeId, Control),
         source: StepSource,
         outlet: Outlet,
         open: &Open,
@@ -115,6 +120,7 @@ impl Links {
             coordinator,
             answered: open.answered,
             reroutes: VecDeque::new(),
+            switched: None,
             rerouted: 0,
             opened: false,
             closing: false,
@@ -151,6 +157,9 @@ impl Links {
             if let Some(reroute) = self.reroutes.pop_front() {
                 self.rerouted = reroute.number;
                 return Poll::Ready(Event::Reroute(reroute));
+            }
+            if let Some(node) = self.switched.take() {
+                return Poll::Ready(Event::Switch(node));
             }
             match may_run.then(|| self.intake.take()).flatten() {
                 Some(step) => Poll::Ready(Event::Step(step)),
@@ -327,6 +336,12 @@ impl Links {
             let accepted = match frame.map_err(|error| (node, error.to_string()))? {
                 Frame::Step(step) => self.intake.accept(step, |step| self.works.took(step)),
                 Frame::Work(signed) => self.works.witness(node, *signed),
+                Frame::Switch => {
+                    // Its old stream is of no more use, and the new one waits to be asked for.
+                    self.switched = Some(node);
+                    self.source = StepSource::Lost(None);
+                    break;
+                }
                 Frame::Close => {
                     if let StepSource::Peer(_, link) = std::mem::replace(&mut self.source, StepSource::Lost(None)) {
                         self.source = StepSource::Done(node, link, Box::pin(sleep(SETTLE_DEADLINE)));

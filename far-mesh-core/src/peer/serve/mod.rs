@@ -13,6 +13,7 @@
 
 mod admission;
 mod config;
+mod control;
 mod intake;
 mod kept;
 mod links;

@@ -2,16 +2,19 @@
 
 use std::{
     fmt,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::time::timeout;
 
 use super::{kept::Kept, works::Works};
 use crate::{
     hop::Step,
-    id::NodeId,
-    peer::wire::{Fault, Frame, Link, Rerouted},
+    id::{NodeId, SessionId},
+    limits::OPEN_DEADLINE,
+    peer::wire::{Attach, Dialer, Fault, Frame, Link, Rerouted},
 };
 
 /// A hop's way out, and the results that a new next hop would need again.
@@ -22,6 +25,20 @@ pub(super) struct Outlet {
     unsent: u64,
     /// The next hop was told that nothing more comes.
     closed: bool,
+    session: SessionId,
+    dialer: Arc<dyn Dialer>,
+    /// The stream was opened over a relay.
+    relayed: bool,
+    moving: Option<Moving>,
+}
+
+/// A stream that is to take the place of a relayed one.
+enum Moving {
+    Opening(BoxFuture<'static, Result<Link, String>>),
+    /// It waits for a moment between two steps.
+    Open(Link),
+    /// The old stream has ended, and the node is to say from where on the new one goes.
+    Switching(Link),
 }
 
 /// Where results go.
@@ -44,8 +61,8 @@ pub(super) enum Sink {
 }
 
 impl Outlet {
-    pub(super) fn new(sink: Sink, kept: Kept) -> Self {
-        Self { sink, kept, unsent: 0, closed: false }
+    pub(super) fn new(session: SessionId, sink: Sink, kept: Kept, dialer: Arc<dyn Dialer>) -> Self {
+        Self { sink, kept, unsent: 0, closed: false, session, dialer, relayed: false, moving: None }
     }
 
     /// Keeps the result of the next step, to be sent at the next poll.
@@ -80,7 +97,10 @@ impl Outlet {
         let rerouted = self.poll_attached(cx, works)?;
         if let Sink::Peer(node, _) = &self.sink {
             let node = *node;
-            self.poll_peer(cx, works, closing).map_err(|reason| (node, reason))?;
+            self.poll_moving(cx, node).map_err(|reason| (node, reason))?;
+            if !matches!(self.moving, Some(Moving::Switching(_))) {
+                self.poll_peer(cx, works, closing).map_err(|reason| (node, reason))?;
+            }
         }
         Ok(rerouted)
     }
@@ -93,11 +113,48 @@ impl Outlet {
         let attached = self.kept.reaches(next_seq);
         if attached {
             (self.sink, self.unsent) = (Sink::Peer(node, Box::new(link)), next_seq);
+            (self.relayed, self.moving) = (!self.dialer.is_direct(node), None);
             works.renew();
         } else {
             self.sink = Sink::Lost;
         }
         Ok(number.map(|number| Rerouted { number, attached }))
+    }
+
+    /// Opens a stream in the place of a relayed one once that goes directly, and goes over to it when the next hop is ready.
+    fn poll_moving(&mut self, cx: &mut Context<'_>, node: NodeId) -> Result<(), String> {
+        if self.relayed && self.moving.is_none() && self.dialer.is_direct(node) {
+            self.moving = Some(Moving::Opening(reopen(Arc::clone(&self.dialer), node, self.session)));
+        }
+        let Sink::Peer(_, old) = &mut self.sink else { return Ok(()) };
+        match &mut self.moving {
+            Some(Moving::Opening(opening)) => {
+                let Poll::Ready(opened) = opening.as_mut().poll(cx) else { return Ok(()) };
+                self.relayed = false;
+                self.moving = match opened {
+                    Ok(link) => Some(Moving::Open(link)),
+                    Err(reason) => {
+                        tracing::debug!(%node, reason, "the relayed stream is kept");
+                        None
+                    }
+                };
+            }
+            Some(Moving::Switching(new)) => {
+                if let Poll::Ready(Err(error)) = old.poll_drain(cx) {
+                    return Err(error.to_string());
+                }
+                let Poll::Ready(frame) = new.poll_next(cx) else { return Ok(()) };
+                match (frame.map_err(|error| error.to_string())?, self.moving.take()) {
+                    (Frame::Attached { next_seq }, Some(Moving::Switching(new))) if self.kept.reaches(next_seq) => {
+                        tracing::debug!(session = %self.session, %node, "the stream to the next hop goes directly");
+                        (self.sink, self.unsent) = (Sink::Peer(node, Box::new(new)), next_seq);
+                    }
+                    (frame, _) => return Err(format!("{:?} frame where Attached was due", frame.kind())),
+                }
+            }
+            Some(Moving::Open(_)) | None => {}
+        }
+        Ok(())
     }
 
     /// Results, works of theirs behind them, and at the end that nothing more comes.
@@ -129,6 +186,15 @@ impl Outlet {
                 _ => break,
             }
         }
+        if !closing && link.is_drained() && self.kept.get(self.unsent).is_none() {
+            self.moving = match self.moving.take() {
+                Some(Moving::Open(new)) => {
+                    link.queue(Frame::Switch).map_err(text)?;
+                    Some(Moving::Switching(new))
+                }
+                moving => moving,
+            };
+        }
         let Poll::Ready(frame) = link.poll_next(cx) else { return Ok(()) };
         Err(match frame {
             Ok(Frame::Fault(Fault::PeerLost { reason, .. } | Fault::Refused(reason) | Fault::BadStep(reason))) => {
@@ -138,6 +204,18 @@ impl Outlet {
             Err(error) => error.to_string(),
         })
     }
+}
+
+/// Another stream to a node that is connected.
+fn reopen(dialer: Arc<dyn Dialer>, node: NodeId, session: SessionId) -> BoxFuture<'static, Result<Link, String>> {
+    let opened = async move {
+        let stream = dialer.open(node, vec![]).await.map_err(|error| error.to_string())?;
+        let mut link = Link::new(stream, session);
+        link.limit_payload(0);
+        link.send(Frame::Attach(Attach { session })).await.map_err(|error| error.to_string())?;
+        Ok(link)
+    };
+    timeout(OPEN_DEADLINE, opened).map(|opened| opened.unwrap_or_else(|late| Err(late.to_string()))).boxed()
 }
 
 impl fmt::Debug for Outlet {

@@ -1,4 +1,5 @@
-//! Brings the data stream of an upstream hop to the session that waits for it, whichever comes first.
+//! Brings the data stream of an upstream hop to the session that waits for it, whichever comes first, and a control stream that
+//! takes another's place to its session.
 //!
 //! The coordinator opens all hops at once, so an upstream hop may attach before this node has read its own `Open`, and a new
 //! one before this node has heard of it. Such a stream is parked until the session asks for it, for a bounded time and
@@ -9,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,6 +38,8 @@ struct Awaited {
     coordinator: NodeId,
     upstream: Option<NodeId>,
     deliver: Option<Deliver>,
+    /// Takes control streams in place of the first.
+    resumed: mpsc::Sender<Link>,
     /// Fires when the coordinator opens the session anew.
     displaced: CancellationToken,
 }
@@ -47,6 +50,16 @@ pub(super) struct Registration {
     rendezvous: Arc<Rendezvous>,
     session: SessionId,
     displaced: CancellationToken,
+}
+
+/// What a session gets for its entry.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) registration: Registration,
+    /// The stream of the node that steps come from.
+    pub(super) attached: oneshot::Receiver<Link>,
+    /// Control streams in place of the first.
+    pub(super) resumed: mpsc::Receiver<Link>,
 }
 
 /// What becomes of a stream that wants to attach.
@@ -76,7 +89,7 @@ impl Rendezvous {
         session: SessionId,
         coordinator: NodeId,
         upstream: Option<NodeId>,
-    ) -> Option<(Registration, oneshot::Receiver<Link>)> {
+    ) -> Option<Registered> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = state.sessions.get(&session) {
             if before.coordinator != coordinator {
@@ -85,10 +98,19 @@ impl Rendezvous {
             before.displaced.cancel();
         }
         let displaced = CancellationToken::new();
-        let awaited = Awaited { coordinator, upstream, deliver: None, displaced: displaced.clone() };
+        // One at a time: the next is opened when this one is in use.
+        let (resume, resumed) = mpsc::channel(1);
+        let awaited = Awaited { coordinator, upstream, deliver: None, resumed: resume, displaced: displaced.clone() };
         state.sessions.insert(session, awaited);
         let registration = Registration { rendezvous: Arc::clone(self), session, displaced };
-        Some((registration, state.expect(session)))
+        Some(Registered { registration, attached: state.expect(session), resumed })
+    }
+
+    /// Where the session of `peer` takes a control stream that goes on for its own; `None` where there is no such session.
+    pub(super) fn resumed(&self, session: SessionId, peer: NodeId) -> Option<mpsc::Sender<Link>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let awaited = state.sessions.get(&session).filter(|awaited| awaited.coordinator == peer)?;
+        Some(awaited.resumed.clone())
     }
 
     /// Finds the session for a stream that `peer` attached. Where none waits for it, one may soon: the coordinator's word

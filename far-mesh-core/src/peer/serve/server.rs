@@ -149,6 +149,14 @@ async fn greet(shared: Arc<Shared>, peer: NodeId, mut link: Link, slot: Slot) {
     match timeout(shared.config.greeting_deadline, link.recv()).await {
         Ok(Ok(Frame::Open(open))) => session::run(shared, peer, link, *open, slot).await,
         Ok(Ok(Frame::Attach(attach))) => attach_to(&shared, attach.session, peer, link).await,
+        Ok(Ok(Frame::Resume(resume))) => match shared.rendezvous.resumed(resume.session, peer) {
+            // A second before the first is in use is dropped, and so closed.
+            Some(session) => drop(session.try_send(link)),
+            None => {
+                let reason = format!("session {} of this coordinator is not open here", resume.session);
+                session::refuse(&mut link, Fault::Refused(reason)).await;
+            }
+        },
         Ok(Ok(frame)) => tracing::debug!(%peer, kind = ?frame.kind(), "stream closed: not a greeting"),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "stream closed: not a greeting");

@@ -10,17 +10,18 @@ use std::{
 
 use futures::FutureExt;
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
 use super::{
     admission::{NoPlace, Place, Slot},
+    control::Control,
     intake::Intake,
     kept::Kept,
     links::{End, Event, Links, SETTLE_DEADLINE, StepSource},
     outlet::{Outlet, Sink},
-    rendezvous::Registration,
+    rendezvous::{Registered, Registration},
     server::Shared,
     works::Works,
 };
@@ -48,12 +49,13 @@ struct Admitted {
     slot: Slot,
     registration: Registration,
     attached: oneshot::Receiver<Link>,
+    resumed: mpsc::Receiver<Link>,
 }
 
 /// Runs the session that `coordinator` asks for.
 pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: Link, open: Open, greeting: Slot) {
     let (session, span) = (open.session, open.span);
-    let Admitted { mut slot, registration, attached } = match admit(&shared, coordinator, &open) {
+    let Admitted { mut slot, registration, attached, resumed } = match admit(&shared, coordinator, &open) {
         Ok(admitted) => admitted,
         Err(fault) => {
             tracing::debug!(%session, %coordinator, %span, ?fault, "session refused");
@@ -72,10 +74,17 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: NodeId, mut control: L
         None => Sink::Coordinator,
     };
     let intake = Intake::new(&open, shared.hop.merges_steps());
-    let outlet = Outlet::new(sink, Kept::new(Arc::clone(&shared.kept)));
+    let outlet = Outlet::new(open.session, sink, Kept::new(Arc::clone(&shared.kept)), Arc::clone(&shared.dialer));
     let works = Works::new(&open, coordinator, shared.hop.kernel_class(), shared.dialer.key().clone());
     let (live, present) = (shared.live.enter(), shared.present.enter());
-    let links = Links::new((coordinator, control), source, outlet, &open, (intake, works), shared.hop.hidden());
+    let links = Links::new(
+        (coordinator, Control::new(control, resumed)),
+        source,
+        outlet,
+        &open,
+        (intake, works),
+        shared.hop.hidden(),
+    );
     let mut session = Session { shared: &shared, coordinator, registration: &registration, open: &open, links };
     let (end, tally) = Box::pin(session.serve(has_room)).await;
     let links = session.links;
@@ -130,11 +139,11 @@ fn admit(shared: &Shared, coordinator: NodeId, open: &Open) -> Result<Admitted, 
         Source::Coordinator => None,
         Source::Peer(node) => Some(node),
     };
-    let (registration, attached) = shared
+    let Registered { registration, attached, resumed } = shared
         .rendezvous
         .register(open.session, coordinator, upstream)
         .ok_or_else(|| Fault::Refused(format!("session {} is open here already", open.session)))?;
-    Ok(Admitted { slot, registration, attached })
+    Ok(Admitted { slot, registration, attached, resumed })
 }
 
 /// Waits for the upstream hop's stream and, once the shard has room, lets it send from `next_seq` on.
@@ -294,6 +303,10 @@ impl Session<'_> {
                         if let Err(end) = self.reroute(*reroute) {
                             break end;
                         }
+                    }
+                    Event::Switch(node) => {
+                        let attached = self.registration.expect(node);
+                        self.links.take_from(node, take_source(attached, None, self.links.received()).boxed());
                     }
                     Event::End(end) => break end,
                 },

@@ -93,7 +93,7 @@ pub struct Next {
     pub addrs: Vec<Multiaddr>,
 }
 
-/// First frame of a data stream: the session whose steps it will carry.
+/// First frame of a data stream, and of a control stream that takes another's place: the session it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attach {
     /// The session.

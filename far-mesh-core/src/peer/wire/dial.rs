@@ -32,6 +32,11 @@ pub trait Dialer: Send + Sync + fmt::Debug {
     /// Last measured round trip to `peer`; `None` when it was never measured.
     fn rtt(&self, peer: NodeId) -> Option<Duration>;
 
+    /// Whether new streams to `peer` go there without a relay.
+    fn is_direct(&self, _peer: NodeId) -> bool {
+        true
+    }
+
     /// Whether an address that the node `from` names for another may be dialed. A node that dials whatever strangers say
     /// would be their way into its own network.
     fn may_name(&self, _from: NodeId, _addr: &Multiaddr) -> bool {

@@ -39,6 +39,10 @@ pub enum Frame {
         /// The first step it lacks.
         next_seq: u64,
     },
+    /// Coordinator to hop: this stream takes the place of the session's control stream.
+    Resume(Attach),
+    /// Either side: nothing more comes over this stream, the rest over the one that takes its place.
+    Switch,
     /// Coordinator to hop: another neighbour.
     Reroute(Box<Reroute>),
     /// Hop to coordinator: answer to that.
@@ -70,6 +74,8 @@ impl Frame {
             Self::Opened => Kind::Opened,
             Self::Attach(_) => Kind::Attach,
             Self::Attached { .. } => Kind::Attached,
+            Self::Resume(_) => Kind::Resume,
+            Self::Switch => Kind::Switch,
             Self::Reroute(_) => Kind::Reroute,
             Self::Rerouted(_) => Kind::Rerouted,
             Self::Lost(_) => Kind::Lost,
@@ -127,12 +133,12 @@ impl Frame {
             Self::Rerouted(body) => to_body(header.kind, &body)?,
             Self::Lost(body) => to_body(header.kind, &body.bounded())?,
             Self::Open(body) => to_body(header.kind, &body)?,
-            Self::Attach(body) => to_body(header.kind, &body)?,
+            Self::Attach(body) | Self::Resume(body) => to_body(header.kind, &body)?,
             Self::Tally(body) => to_body(header.kind, &body)?,
             Self::Fault(body) => to_body(header.kind, &body.bounded())?,
             Self::Work(work) => signed_body(header.kind, work.to_bytes())?,
             Self::Receipt(receipt) => signed_body(header.kind, receipt.to_bytes())?,
-            Self::Opened | Self::Close => Bytes::new(),
+            Self::Opened | Self::Close | Self::Switch => Bytes::new(),
         };
         header.payload_bytes = payload.len();
         let bytes = header.to_bytes();
@@ -173,6 +179,8 @@ impl Frame {
             Kind::Opened => Self::Opened,
             Kind::Attach => Self::Attach(from_body(kind, &payload)?),
             Kind::Attached => Self::Attached { next_seq: seq },
+            Kind::Resume => Self::Resume(from_body(kind, &payload)?),
+            Kind::Switch => Self::Switch,
             Kind::Reroute => {
                 let reroute: Box<Reroute> = from_body(kind, &payload)?;
                 check_addrs(reroute.next.as_ref())?;

@@ -56,6 +56,8 @@ pub enum Kind {
     Lost = 15,
     Work = 16,
     Receipt = 17,
+    Resume = 18,
+    Switch = 19,
 }
 
 /// A header that was checked: the payload it announces is allowed and of the right length for its shape.
@@ -145,7 +147,7 @@ pub(crate) fn session_tag(session: SessionId) -> u64 {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Tokens,
         Self::Activation,
         Self::Output,
@@ -163,6 +165,8 @@ impl Kind {
         Self::Lost,
         Self::Work,
         Self::Receipt,
+        Self::Resume,
+        Self::Switch,
     ];
 
     fn from_wire(number: u8) -> Option<Self> {
@@ -205,7 +209,7 @@ impl Header {
 
     /// Whether the kind may open a stream, that is before anybody checked who sends it.
     pub(crate) fn is_greeting(&self) -> bool {
-        matches!(self.kind, Kind::Open | Kind::Attach)
+        matches!(self.kind, Kind::Open | Kind::Attach | Kind::Resume)
     }
 
     /// Least and most bytes of payload.
@@ -222,10 +226,11 @@ impl Header {
                 }
                 exactly(tokens * hidden * self.dtype.bytes())
             }
-            Kind::Probe | Kind::Opened | Kind::Attached | Kind::Close => exactly(0),
+            Kind::Probe | Kind::Opened | Kind::Attached | Kind::Close | Kind::Switch => exactly(0),
             Kind::State
             | Kind::Open
             | Kind::Attach
+            | Kind::Resume
             | Kind::Tally
             | Kind::Fault
             | Kind::Reroute

@@ -214,7 +214,7 @@ impl Link {
                         return Poll::Ready(Err(FrameError::Session { got: header.session, want }.into()));
                     }
                     None if !header.is_greeting() => {
-                        return Poll::Ready(Err(unexpected(&header, "Open or Attach")));
+                        return Poll::Ready(Err(unexpected(&header, "Open, Attach or Resume")));
                     }
                     _ => {}
                 }
@@ -226,7 +226,7 @@ impl Link {
         ready!(self.poll_payload(cx, header.payload_bytes))?;
         self.read.header = None;
         let frame = Frame::decode(&header, std::mem::take(&mut self.read.payload).into())?;
-        if let Frame::Open(_) | Frame::Attach(_) = frame {
+        if let Frame::Open(_) | Frame::Attach(_) | Frame::Resume(_) = frame {
             self.bind(&frame, &header)?;
         }
         Poll::Ready(Ok(frame))
@@ -275,7 +275,7 @@ impl Link {
     fn bind(&mut self, frame: &Frame, header: &Header) -> Result<(), LinkError> {
         let named = match frame {
             Frame::Open(open) => session_tag(open.session),
-            Frame::Attach(attach) => session_tag(attach.session),
+            Frame::Attach(attach) | Frame::Resume(attach) => session_tag(attach.session),
             _ => return Ok(()),
         };
         if named != header.session {

@@ -11,6 +11,9 @@
 //! lacks all, so the hop before it sends all it kept; the hop after it lacks only what was on its way. So a replay is
 //! nothing but the same steps again, known by session and number, and one that comes twice changes nothing.
 //!
+//! Where a stream began over a relay and there is a direct connection by now, who opened it opens another: `Attach` or `Resume`
+//! over that one, then, between two steps, `Switch` over the old one, and the rest goes over the new.
+//!
 //! Every hop has one *control* stream, opened by the coordinator: `Open`, then probes, then `Close`. The first hop's
 //! also carries the steps, the last hop's the outputs. Between neighbours runs one *data* stream, opened by the
 //! upstream hop with `Attach`. A step therefore crosses N+1 links, one frame each. Behind every 32 positions goes the hop's signed

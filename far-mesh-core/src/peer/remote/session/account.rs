@@ -26,10 +26,14 @@ const MAX_LAST_FRAMES: usize = 4096;
 pub(super) async fn close(mut session: RemoteSession) -> Vec<Account> {
     let patience = session.places.iter().map(|place| session.route.patience(place.hop.node)).max().unwrap_or_default();
     let deadline = Instant::now() + ACCOUNT_DEADLINE + patience;
-    let waits = session.places.iter_mut().map(|place| async {
-        match &mut place.link {
-            Some(link) => last_words(link, deadline).await,
-            None => (Vec::new(), None),
+    let mut switching = session.take_switching();
+    let waits = session.places.iter_mut().map(|place| {
+        let next = switching.take_if(|(node, _)| *node == place.hop.node).map(|(_, link)| link);
+        async move {
+            match &mut place.link {
+                Some(link) => last_words(link, next, deadline).await,
+                None => (Vec::new(), None),
+            }
         }
     });
     let words = futures::future::join_all(waits).await;
@@ -70,14 +74,21 @@ pub(super) async fn close(mut session: RemoteSession) -> Vec<Account> {
 }
 
 /// Asks a hop for its account. Before it come outputs of steps that were under way, the word of a neighbour that left
-/// earlier, and the last receipts.
-async fn last_words(link: &mut Link, deadline: Instant) -> (Vec<Frame>, Option<Tally>) {
+/// earlier, and the last receipts. Where the stream was just ended by this side, over the `next` one.
+async fn last_words(link: &mut Link, mut next: Option<Link>, deadline: Instant) -> (Vec<Frame>, Option<Tally>) {
     let mut frames = Vec::new();
     let asked = async {
-        link.send(Frame::Close).await.ok()?;
+        let mut link = link;
+        if next.is_none() {
+            link.send(Frame::Close).await.ok()?;
+        }
         loop {
             match link.recv().await.ok()? {
                 Frame::Tally(tally) => return Some(tally),
+                Frame::Switch => {
+                    link = next.as_mut()?;
+                    link.send(Frame::Close).await.ok()?;
+                }
                 frame @ (Frame::Receipt(_) | Frame::Work(_)) if frames.len() < MAX_LAST_FRAMES => frames.push(frame),
                 _ => {}
             }

@@ -385,7 +385,7 @@ impl RemoteSession {
             .into_iter()
             .map(|(hop, link)| {
                 let exact = self.mending.is_exact(&hop);
-                Place::new(hop, link, exact, from)
+                Place::new(&self.route, hop, link, exact, from)
             })
             .collect();
         let nodes: Vec<NodeId> = new.iter().map(|place| place.hop.node).collect();

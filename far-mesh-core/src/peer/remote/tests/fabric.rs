@@ -42,6 +42,12 @@ pub(super) struct Fabric {
     nodes: Mutex<HashMap<NodeId, Accepted>>,
     lanes: Mutex<HashMap<(NodeId, NodeId), Arc<Lane>>>,
     keys: Mutex<HashMap<NodeId, Keypair>>,
+    /// Streams opened so far.
+    opened: AtomicUsize,
+    /// Streams before this one carry nothing any more.
+    oldest: Arc<AtomicUsize>,
+    /// Streams go over a relay.
+    relayed: AtomicBool,
 }
 
 /// What goes from one node to another.
@@ -54,6 +60,8 @@ struct Lane {
 /// A node's end of a stream.
 struct End<S> {
     stream: S,
+    number: usize,
+    oldest: Arc<AtomicUsize>,
     out: Arc<Lane>,
     back: Arc<Lane>,
 }
@@ -97,6 +105,21 @@ impl Fabric {
         self.lane(b, a).silent.store(true, Ordering::SeqCst);
     }
 
+    /// From now on streams go over a relay, or directly again.
+    pub(super) fn relay(&self, relayed: bool) {
+        self.relayed.store(relayed, Ordering::SeqCst);
+    }
+
+    /// Streams opened so far.
+    pub(super) fn opened(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Streams opened before those after the first `many` carry nothing any more, and nobody is told.
+    pub(super) fn silence_the_first(&self, many: usize) {
+        self.oldest.store(many, Ordering::SeqCst);
+    }
+
     pub(super) fn writes(&self, from: NodeId, to: NodeId) -> usize {
         self.lane(from, to).writes.load(Ordering::SeqCst)
     }
@@ -119,10 +142,17 @@ impl Dialer for Port {
             }
             let refused = || DialError { peer, source: io::ErrorKind::ConnectionRefused.into() };
             let (here, there) = tokio::io::duplex(STREAM_BYTES);
-            let far = End { stream: there.compat(), out: Arc::clone(&back), back: Arc::clone(&out) };
+            let (number, oldest) = (self.fabric.opened.fetch_add(1, Ordering::SeqCst), Arc::clone(&self.fabric.oldest));
+            let far = End {
+                stream: there.compat(),
+                number,
+                oldest: Arc::clone(&oldest),
+                out: Arc::clone(&back),
+                back: Arc::clone(&out),
+            };
             let listener = listener.ok_or_else(refused)?;
             listener.send((self.node, Box::new(far) as BoxedStream)).await.map_err(|_| refused())?;
-            Ok(Box::new(End { stream: here.compat(), out, back }) as BoxedStream)
+            Ok(Box::new(End { stream: here.compat(), number, oldest, out, back }) as BoxedStream)
         }
         .boxed()
     }
@@ -131,14 +161,24 @@ impl Dialer for Port {
         &self.key
     }
 
+    fn is_direct(&self, _: NodeId) -> bool {
+        !self.fabric.relayed.load(Ordering::SeqCst)
+    }
+
     fn rtt(&self, _: NodeId) -> Option<Duration> {
         Some(Duration::from_millis(40))
     }
 }
 
+impl<S> End<S> {
+    fn is_silent(&self) -> bool {
+        self.number < self.oldest.load(Ordering::SeqCst)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for End<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.back.silent.load(Ordering::SeqCst) {
+        if self.back.silent.load(Ordering::SeqCst) || self.is_silent() {
             return Poll::Pending;
         }
         Pin::new(&mut self.stream).poll_read(cx, bytes)
@@ -147,7 +187,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for End<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for End<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.out.silent.load(Ordering::SeqCst) {
+        if self.out.silent.load(Ordering::SeqCst) || self.is_silent() {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);

@@ -6,6 +6,7 @@ mod faults;
 mod liars;
 mod mending;
 mod mock;
+mod moving;
 mod neighbours;
 mod receipts;
 mod speed;
