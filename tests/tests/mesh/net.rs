@@ -165,13 +165,16 @@ pub(crate) fn span(text: &str) -> Span {
     text.parse().unwrap()
 }
 
+/// What providers of these tests advertise: packed weights on a CPU. A receipt of another class is refused.
+const KERNEL_CLASS: &str = "cpu-int8b32-f32/1";
+
 /// A provider as a hop of a route.
 pub(crate) fn hop(provider: &Part, layers: &str) -> RemoteHop {
     RemoteHop {
         node: provider.ready.peer_id.parse().unwrap(),
         addrs: provider.ready.listen.iter().map(|addr| addr.parse().unwrap()).collect(),
         span: span(layers),
-        kernel_class: String::new(),
+        kernel_class: KERNEL_CLASS.to_owned(),
         expected: StepTime { base: Duration::from_millis(50), per_token: Duration::from_millis(2) },
         promised: Duration::ZERO,
     }
