@@ -19,6 +19,13 @@ use crate::id::{ModelHash, NodeId};
 /// Pause before an announcement that reached nobody is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Pause after the first announcement of an offer; doubles up to the interval.
+///
+/// A mesh that starts all at once grows under an advert: who is closest to its key changes with every node that joins. With
+/// pauses that double, the mesh about doubles between two announcements, so that half of those who are asked for a key
+/// still hold what was announced before.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
 /// Shortest interval that makes sense: less only loads the DHT.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -37,8 +44,18 @@ struct Offered {
     /// Whether its addresses are those the node finds for itself.
     own_addrs: bool,
     due: Instant,
-    /// Nobody holds it yet.
-    unplaced: bool,
+    /// Before the announcement after the next.
+    pause: Duration,
+    place: Place,
+}
+
+/// Whether somebody holds an advert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is on its way for the first time: whether somebody takes it will be told.
+    Sent,
+    Nowhere,
+    Held,
 }
 
 /// Signed sub-records of one claim: under the model's key first, then in the catalogue.
@@ -69,7 +86,10 @@ impl Announcer {
         }
         let claim = Claim::Serves(Box::new(offer));
         let records = self.seal(&claim)?;
-        self.offers.insert(model, Offered { claim, own_addrs, due: now + drifting(self.interval), unplaced: true });
+        // What changes is no younger for that.
+        let pause = self.offers.get(&model).map_or(FIRST_PAUSE.min(self.interval), |before| before.pause);
+        let (due, pause) = (now + drifting(pause), after(pause, self.interval));
+        self.offers.insert(model, Offered { claim, own_addrs, due, pause, place: Place::Sent });
         Ok(records)
     }
 
@@ -103,8 +123,12 @@ impl Announcer {
     pub(super) fn due(&mut self, now: Instant) -> Vec<(ModelHash, Records, Reach)> {
         let mut claims = Vec::new();
         for (model, offered) in self.offers.iter_mut().filter(|(_, offered)| offered.due <= now) {
-            offered.due = now + drifting(self.interval);
-            let reach = if offered.unplaced { Reach::Urgent } else { Reach::Routine };
+            offered.due = now + drifting(offered.pause);
+            offered.pause = after(offered.pause, self.interval);
+            let reach = if offered.place == Place::Held { Reach::Routine } else { Reach::Urgent };
+            if offered.place == Place::Nowhere {
+                offered.place = Place::Sent;
+            }
             claims.push((*model, offered.claim.clone(), reach));
         }
         // Each was sealed before with the same contents, so it can be sealed again.
@@ -114,16 +138,17 @@ impl Announcer {
     /// How many nodes took the last announcement of a model.
     pub(super) fn placed(&mut self, model: ModelHash, holders: usize, now: Instant) {
         if let Some(offered) = self.offers.get_mut(&model) {
-            offered.unplaced = holders == 0;
-            if offered.unplaced {
+            offered.place = if holders == 0 { Place::Nowhere } else { Place::Held };
+            if offered.place == Place::Nowhere {
                 offered.due = offered.due.min(now + RETRY);
             }
         }
     }
 
-    /// Somebody new can be asked: what nobody holds is due at once.
+    /// Somebody new can be asked: what nobody holds is due at once. What is on its way is not: in a mesh that starts,
+    /// somebody new comes many times a second.
     pub(super) fn retry_unplaced(&mut self, now: Instant) {
-        for offered in self.offers.values_mut().filter(|offered| offered.unplaced) {
+        for offered in self.offers.values_mut().filter(|offered| offered.place == Place::Nowhere) {
             offered.due = now;
         }
     }
@@ -139,6 +164,11 @@ impl Announcer {
         };
         Ok([seal(dht_key::of_peer(claim.model(), &self.id))?, seal(dht_key::catalogue())?])
     }
+}
+
+/// The pause that follows one.
+fn after(pause: Duration, interval: Duration) -> Duration {
+    (pause * 2).min(interval)
 }
 
 /// The interval give or take a sixth, so that nodes that started together drift apart.
@@ -168,7 +198,7 @@ mod tests {
         let first = announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
         let opened = Sealed::open(first[1].0.as_ref(), &first[1].1).unwrap();
         assert_eq!(opened.expires_unix_s, 1000 + 135);
-        assert!(announcer.due(start + Duration::from_secs(30)).is_empty());
+        assert!(announcer.due(start + Duration::from_secs(1)).is_empty());
         let again = announcer.due(start + Duration::from_secs(60));
         assert_eq!(again.len(), 1);
         assert!(seq(&again[0].1) > seq(&first));
@@ -189,6 +219,43 @@ mod tests {
         announcer.placed(model, 3, start);
         announcer.retry_unplaced(start);
         assert!(announcer.due(start).is_empty());
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_not_sent_again_however_many_come() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let model = offer((0, 10)).model;
+        announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
+        for _ in 0..100 {
+            announcer.retry_unplaced(start);
+            assert!(announcer.due(start).is_empty(), "the first is on its way");
+        }
+        announcer.placed(model, 0, start);
+        announcer.retry_unplaced(start);
+        assert_eq!(announcer.due(start).len(), 1);
+        announcer.retry_unplaced(start);
+        assert!(announcer.due(start).is_empty(), "so is the second");
+    }
+
+    #[test]
+    fn a_young_advert_is_announced_often_and_an_old_one_at_its_interval() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
+        let (mut at, mut pauses) = (start, Vec::new());
+        for _ in 0..8 {
+            let due = announcer.next_due().unwrap();
+            pauses.push((due - at).as_secs_f64());
+            at = due;
+            assert_eq!(announcer.due(at).len(), 1);
+        }
+        let drifts = |pause: &f64, middle: f64| (middle * 5.0 / 6.0..=middle * 7.0 / 6.0).contains(pause);
+        let middles = [5.0, 10.0, 20.0, 40.0, 45.0, 45.0, 45.0, 45.0];
+        assert!(pauses.iter().zip(middles).all(|(pause, middle)| drifts(pause, middle)), "{pauses:?}");
+        announcer.offer(offer((0, 20)), Vec::new(), at).unwrap();
+        assert!(
+            drifts(&(announcer.next_due().unwrap() - at).as_secs_f64(), 45.0),
+            "what changes is no younger for that"
+        );
     }
 
     #[test]
