@@ -46,9 +46,9 @@ pub const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long [`Node::open_stream`](super::Node::open_stream) may take, dialing included.
 pub const STREAM_DEADLINE: Duration = Duration::from_secs(8);
 
-/// A connection without streams is closed after this. Longer than [`ANNOUNCE_INTERVAL`], so that the connections which
-/// announcements use stay, and failover finds a warm one.
-pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(120);
+/// A connection without streams is closed after this. Longer than the longest pause between two announcements, so that the
+/// connections which they use stay, and failover finds a warm one; not much longer, since each look-up meets others.
+pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
 /// Connections in handshake from strangers: more are refused at once, so a flood costs no handshakes. One that says
 /// nothing holds its place for [`DIAL_DEADLINE`], so the number is well above what a mesh that starts all at once needs.

@@ -3,7 +3,7 @@
 //! ```text
 //! Node (handles) --Command--> EventLoop --> Swarm<Behaviour> --> sockets
 //!                <--replies--     |    <-- SwarmEvent
-//!                                 +-- Bootstrap, Announcer, Quota, Traversal (pure), Lookups, Publisher, Dialer
+//!                                 +-- Bootstrap, Announcer, Quota, Traversal (pure), Lookups, Routing, Publisher, Dialer
 //! ```
 //!
 //! Invariant: nothing here waits for anything but the next command, swarm event or due time, so no peer can hold up
@@ -20,7 +20,7 @@ use libp2p::{
     Multiaddr, Swarm,
     core::ConnectedPoint,
     identify, kad, ping,
-    swarm::{ConnectionId, ListenError, SwarmEvent},
+    swarm::{ConnectionId, DialError, ListenError, SwarmEvent},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -38,6 +38,7 @@ use super::{
     nat::{RelayRole, Traversal},
     publish::{Publisher, Reach},
     quota::{Pace, Quota, Verdict},
+    routing::Routing,
 };
 use crate::id::{ModelHash, NodeId};
 
@@ -66,6 +67,7 @@ pub(super) struct EventLoop {
     /// Refusals that are worth a line in the log; a flood of strangers is not.
     pub(super) refusals: Pace,
     pub(super) lookups: Lookups,
+    pub(super) routing: Routing,
     pub(super) traversal: Traversal,
     /// Whether this node leaves the DHT's routing to others, since they cannot dial it.
     pub(super) hidden: bool,
@@ -195,7 +197,8 @@ impl EventLoop {
     fn dial_bootstrap(&mut self, index: usize, addr: Multiaddr, now: Instant) {
         if let Some(peer) = address::peer_of(&addr) {
             // Known before it answers, so that the first announcement waits for it instead of failing.
-            self.swarm.behaviour_mut().kad.add_address(&peer, address::without_peer(&addr));
+            let kad = &mut self.swarm.behaviour_mut().kad;
+            self.routing.keep(kad, peer, [address::without_peer(&addr)]);
         }
         // Relays bootstrap from each other and know where they are.
         let options = if self.relaying { dialer::options(addr) } else { dialer::options_to_observer(addr) };
@@ -240,6 +243,7 @@ impl EventLoop {
                 if self.links.established(peer_id, connection_id, addr, endpoint.is_dialer()) {
                     self.on_improved(peer_id);
                 }
+                self.routing.reached(&peer_id);
                 self.bootstrap.established(connection_id, peer_id);
                 self.dialer.established(&mut self.swarm, connection_id, peer_id);
             }
@@ -253,6 +257,9 @@ impl EventLoop {
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 let reason = dialer::reason(&error);
+                if let (Some(peer), DialError::Transport(_)) = (peer_id, &error) {
+                    self.routing.unreached(peer);
+                }
                 self.bootstrap.failed(connection_id, &reason, now);
                 self.dialer.failed(&mut self.swarm, connection_id, peer_id, &reason);
                 self.report_progress();
@@ -302,6 +309,9 @@ impl EventLoop {
             kad::Event::RoutingUpdated { is_new_peer: true, .. } => self.announcer.retry_unplaced(now),
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => match result {
                 kad::QueryResult::GetRecord(result) => self.lookups.on_result(id, result, step.last),
+                kad::QueryResult::Bootstrap(_) if !step.last => {
+                    Routing::cut_walk(&mut self.swarm.behaviour_mut().kad, &id);
+                }
                 kad::QueryResult::PutRecord(result) if step.last => {
                     if let Some((models, holders)) = self.publisher.on_put(id, &result) {
                         models.into_iter().for_each(|model| self.announcer.placed(model, holders, now));
@@ -351,11 +361,9 @@ impl EventLoop {
         let listed = info.listen_addrs.into_iter().take(MAX_PEER_ADDRS);
         let listed = listed.filter(|addr| address::scope(addr) >= scope);
         // The address that was dialed is proven, whatever the peer says about itself.
-        for addr in self.links.dialed(&peer).into_iter().chain(listed) {
-            if self.usable(&addr, &peer) {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address::without_peer(&addr));
-            }
-        }
+        let all = self.links.dialed(&peer).into_iter().chain(listed).filter(|addr| self.usable(addr, &peer));
+        let all = all.map(|addr| address::without_peer(&addr)).collect::<Vec<_>>();
+        self.routing.keep(&mut self.swarm.behaviour_mut().kad, peer, all);
         self.bootstrap.identified(peer);
         self.report_progress();
     }

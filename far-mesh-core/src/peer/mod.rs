@@ -36,6 +36,7 @@ mod origin;
 mod publish;
 mod quota;
 mod remote;
+mod routing;
 mod serve;
 mod shard_dialer;
 mod store;

@@ -35,6 +35,7 @@ use super::{
     nat::{Reachability, RelayRole, Traversal, Way},
     publish::Publisher,
     quota::{Pace, Quota},
+    routing::Routing,
     store::system_clock,
     stream::{Acceptors, Failure, Incoming},
     transport,
@@ -210,6 +211,7 @@ impl Node {
             quota: Quota::default(),
             refusals: Pace::new(1, 20, Duration::ZERO),
             lookups: Lookups::default(),
+            routing: Routing::default(),
             traversal: Traversal::new(
                 !listen.is_empty(),
                 !config.external.is_empty() || config.relay == RelayRole::Always,

@@ -8,7 +8,7 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, REPLICAS};
 use crate::id::{ModelHash, NodeId};
 
 /// How hard to try.
@@ -68,7 +68,7 @@ impl Publisher {
                 queries.push((id, Query { publication, direct: true, peers }));
             }
             if let Ok(id) = kad.put_record(record, Quorum::All) {
-                queries.push((id, Query { publication, direct: false, peers: kad::K_VALUE.get() }));
+                queries.push((id, Query { publication, direct: false, peers: REPLICAS.get() }));
             }
         }
         let direct = queries.iter().filter(|(_, query)| query.direct).count();
@@ -124,5 +124,5 @@ fn connected_closest(swarm: &mut Swarm<Behaviour>, key: &RecordKey) -> Vec<NodeI
     let target = kad::KBucketKey::new(key.clone());
     let known = swarm.behaviour_mut().kad.get_closest_local_peers(&target);
     let known = known.map(|peer| *peer.preimage()).collect::<Vec<_>>();
-    known.into_iter().filter(|peer| swarm.is_connected(peer)).take(kad::K_VALUE.get()).collect()
+    known.into_iter().filter(|peer| swarm.is_connected(peer)).take(REPLICAS.get()).collect()
 }
