@@ -10,6 +10,7 @@ use far_mesh_core::{
     id::{ModelHash, NodeId, Span},
     peer::{Config, Keypair, Multiaddr, Node, ShardOffer},
 };
+use futures::{StreamExt as _, stream};
 
 /// The model they all serve.
 pub const MODEL: ModelHash = ModelHash([0x5c; 32]);
@@ -23,10 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Nodes that start at the same time: all of a large crowd at once would only measure handshakes.
 const TOGETHER: usize = 8;
 
+/// How often it is said how many there are, in nodes.
+const MILESTONE: usize = 25;
+
 /// Some nodes of one process.
 #[derive(Debug)]
 pub struct Crowd {
     nodes: Vec<Node>,
+    joining: Vec<Duration>,
 }
 
 impl Crowd {
@@ -36,12 +41,25 @@ impl Crowd {
     /// # Panics
     /// When a node does not start or cannot join.
     pub async fn start(count: usize, bootstrap: &[Multiaddr], interval: Duration) -> Self {
-        let mut nodes = Vec::with_capacity(count);
-        while nodes.len() < count {
-            let some = (nodes.len()..count).take(TOGETHER).map(|number| member(number, bootstrap, interval));
-            nodes.extend(futures::future::join_all(some).await);
+        let started = Instant::now();
+        let (mut nodes, mut joining) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let all = stream::iter((0..count).map(|number| member(number, bootstrap, interval)));
+        let mut all = std::pin::pin!(all.buffer_unordered(TOGETHER));
+        while let Some((node, took)) = all.next().await {
+            nodes.push(node);
+            joining.push(took);
+            if nodes.len() % MILESTONE == 0 {
+                eprintln!("  {} of a process joined after {:.1} s", nodes.len(), started.elapsed().as_secs_f64());
+            }
         }
-        Self { nodes }
+        joining.sort_unstable();
+        Self { nodes, joining }
+    }
+
+    /// How long the nodes took from their start until the advert of each was held by others: half of them at most, and all.
+    pub fn joining(&self) -> (Duration, Duration) {
+        let at = |index: usize| self.joining.get(index).copied().unwrap_or_default();
+        (at(self.joining.len() / 2), at(self.joining.len().saturating_sub(1)))
     }
 
     /// Who they are.
@@ -83,7 +101,8 @@ fn loopback() -> Multiaddr {
     "/ip4/127.0.0.1/tcp/0".parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-async fn member(number: usize, bootstrap: &[Multiaddr], interval: Duration) -> Node {
+async fn member(number: usize, bootstrap: &[Multiaddr], interval: Duration) -> (Node, Duration) {
+    let started = Instant::now();
     let node = node(bootstrap, interval).await;
     let start = (number as u32 * 9) % (LAYERS - 9);
     let span = Span::new(start, start + 9).unwrap_or_else(|error| panic!("{error}"));
@@ -110,7 +129,7 @@ async fn member(number: usize, bootstrap: &[Multiaddr], interval: Duration) -> N
         device_mib: 0,
     };
     node.announce(offer).await.unwrap_or_else(|error| panic!("a node did not announce: {error}"));
-    node
+    (node, started.elapsed())
 }
 
 /// Looks the table up until `good` says it is as it should be; how long that took, and how long the last look-up.
@@ -126,8 +145,9 @@ pub async fn table_until(node: &Node, what: &str, good: impl Fn(&[NodeId]) -> bo
         if good(&peers) {
             return (started.elapsed(), asked.elapsed());
         }
-        assert!(started.elapsed() < PATIENCE, "{what}: {} adverts after {PATIENCE:?}", peers.len());
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (found, waited) = (peers.len(), started.elapsed());
+        eprintln!("  {what}: not yet, {found} adverts after {:.2} s", waited.as_secs_f64());
+        assert!(waited < PATIENCE, "{what}: {found} adverts after {PATIENCE:?}");
     }
 }
 
