@@ -265,33 +265,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::{
-        activation::Dtype,
         id::Span,
-        peer::{Config, Keypair, ShardOffer},
+        peer::{Config, Keypair, ShardOffer, offer},
     };
 
     fn advert(peer: NodeId, seq: u64) -> Advert {
+        let span = Span::new(0, 1).unwrap();
         let shard = ShardOffer {
             model: ModelHash([7; 32]),
-            model_name: "m".into(),
             layers: 1,
-            span: Span::new(0, 1).unwrap(),
-            dtype: Dtype::F32,
-            kernel_class: String::new(),
-            protocol: 1,
-            build: String::new(),
+            span,
             addrs: vec![],
-            layer_time_ns: 1,
-            prefill_layer_time_ns: 1,
-            queue_ns: 0,
-            bandwidth_kib_s: 0,
             links: vec![],
-            free_tokens: 1,
-            price_nano_far: 0,
-            wallet: None,
             region: String::new(),
-            device: String::new(),
-            device_mib: 0,
+            ..offer((0, 1))
         };
         Advert { peer, seq, expires_unix_s: u64::MAX, shard }
     }

@@ -49,6 +49,8 @@ mod node_tests;
 
 pub use libp2p::{Multiaddr, Stream, StreamProtocol, identity::Keypair, pnet::PreSharedKey};
 
+#[cfg(test)]
+pub(crate) use self::advert::tests::offer;
 pub use self::{
     advert::{Advert, AdvertError, ShardOffer, Wallet},
     bootstrap::BootstrapFailure,

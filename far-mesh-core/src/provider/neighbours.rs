@@ -140,10 +140,7 @@ fn differ(before: &[Link], now: &[Link]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        activation::Dtype,
-        peer::{Config, Keypair, ShardOffer},
-    };
+    use crate::peer::{Config, Keypair, ShardOffer, offer};
 
     const MODEL: ModelHash = ModelHash([3; 32]);
 
@@ -152,28 +149,7 @@ mod tests {
     }
 
     fn shard(span: Span) -> ShardOffer {
-        ShardOffer {
-            model: MODEL,
-            model_name: "m".into(),
-            layers: 30,
-            span,
-            dtype: Dtype::F32,
-            kernel_class: String::new(),
-            protocol: 1,
-            build: String::new(),
-            addrs: vec![],
-            layer_time_ns: 1,
-            prefill_layer_time_ns: 1,
-            queue_ns: 0,
-            bandwidth_kib_s: 0,
-            links: vec![],
-            free_tokens: 1,
-            price_nano_far: 0,
-            wallet: None,
-            region: String::new(),
-            device: String::new(),
-            device_mib: 0,
-        }
+        ShardOffer { model: MODEL, span, addrs: vec![], links: vec![], ..offer((span.start(), span.end())) }
     }
 
     fn advert(span: Span) -> Advert {

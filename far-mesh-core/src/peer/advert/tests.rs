@@ -13,7 +13,7 @@ use crate::{
     limits::MAX_LAYERS,
 };
 
-pub(in crate::peer) fn offer(span: (u32, u32)) -> ShardOffer {
+pub(crate) fn offer(span: (u32, u32)) -> ShardOffer {
     ShardOffer {
         model: ModelHash([7; 32]),
         model_name: "smollm2-135m-instruct".into(),

@@ -71,30 +71,6 @@ pub(super) enum StepSource {
     Lost(#[expect(dead_code, reason = "held open, never read")] Option<Box<Link>>),
 }
 
-/// What the driver of the session has to act on.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// A step to run.
-    Step(Step),
-    /// Another neighbour.
-    Reroute(Box<Reroute>),
-    /// The node that steps come from goes on over another stream.
-    Switch(NodeId),
-    /// The session is over.
-    End(End),
-}
-
-/// How a session ends.
-#[derive(Debug)]
-pub(super) enum End {
-    /// The coordinator is gone: nobody is to be told.
-    Gone(String),
-    /// The coordinator asks for the account.
-    Close,
-    /// The coordinator must hear of this.
-    Fault(Fault),
-}
-
 impl Links {
     /// `hidden` is the width of the shard's activations, where it is known: it bounds the frames that are read.
     pub(super) fn new(
@@ -396,16 +372,6 @@ impl Links {
             StepSource::Waiting(..) | StepSource::Lost(_) => 0,
             StepSource::Peer(_, link) | StepSource::Done(_, link, _) => link.received_bytes(),
         }
-    }
-}
-
-fn bad_step(reason: String) -> End {
-    End::Fault(Fault::BadStep(reason))
-}
-
-impl From<WrongResult> for End {
-    fn from(WrongResult(reason): WrongResult) -> Self {
-        Self::Fault(Fault::Device(reason))
     }
 }
 

@@ -14,6 +14,7 @@
 mod admission;
 mod config;
 mod control;
+mod event;
 mod intake;
 mod kept;
 mod links;

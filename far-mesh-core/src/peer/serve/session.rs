@@ -17,9 +17,10 @@ use tokio::{
 use super::{
     admission::{NoPlace, Place, Slot},
     control::Control,
+    event::{End, Event},
     intake::Intake,
     kept::Kept,
-    links::{End, Event, Links, SETTLE_DEADLINE, StepSource},
+    links::{Links, SETTLE_DEADLINE, StepSource},
     outlet::{Outlet, Sink},
     rendezvous::{Registered, Registration},
     server::Shared,

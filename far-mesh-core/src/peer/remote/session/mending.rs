@@ -33,9 +33,6 @@ use crate::{
 /// a mesh that lies.
 const MAX_REPAIRS: u32 = 12;
 
-/// How often a hop may call a neighbour lost that another node then replaced, before it is replaced itself.
-const MAX_ACCUSATIONS: u32 = 3;
-
 /// More than this moves on a link only where something else than the probe and what it answers is on its way.
 const SIGN_OF_LIFE_BYTES: u64 = 8 * 1024;
 
@@ -155,71 +152,6 @@ impl RemoteSession {
             tracing::debug!(session = %self.request.session, %node, "a hop no longer has all it sent: it is opened anew");
             self.vacate(at);
         }
-    }
-
-    /// A hop calls a neighbour lost. A hop is believed about itself and its neighbours only, and not again and again.
-    pub(super) fn on_accusation(&mut self, at: usize, Lost { node, reason, number }: &Lost) -> Result<(), HopError> {
-        let node = *node;
-        // It had not heard yet who its neighbour is now.
-        if *number < self.places[at].rerouted {
-            return Ok(());
-        }
-        if self.mending.mend.as_ref().is_some_and(|mend| mend.tries(node)) {
-            self.mending.without.push(node);
-            self.mending.mend = None;
-            return Ok(());
-        }
-        let beside = [at.checked_sub(1), Some(at + 1)];
-        let accused = beside.into_iter().flatten().find(|&at| self.places.get(at).is_some_and(|p| p.hop.node == node));
-        let accuser = &mut self.places[at];
-        match accused {
-            Some(_) if self.route.mender.is_some() && accuser.accusations >= MAX_ACCUSATIONS => {
-                let reason = format!("it blames one neighbour after the other, now node {node}: {reason}");
-                let error = accuser.hop.lost(reason);
-                self.lose(at, error)
-            }
-            Some(accused) => {
-                accuser.accusations += 1;
-                let RemoteHop { node: by, span, .. } = accuser.hop;
-                let error = self.places[accused].hop.lost(format!("{reason} (seen by node {by} with layers {span})"));
-                self.lose(accused, error)
-            }
-            None => {
-                let error = accuser.hop.lost(format!("it blames node {node}, which is not beside it: {reason}"));
-                self.lose(at, error)
-            }
-        }
-    }
-
-    /// A hop is much slower than it promised: others are looked for.
-    pub(super) fn suspect(&mut self, slow: Option<Slow>) {
-        let (Some(slow), Some(mender)) = (slow, self.route.mender.clone()) else { return };
-        let node = self.places[slow.at].hop.node;
-        tracing::info!(session = %self.request.session, %node, factor = slow.factor, takes = ?slow.takes, "a hop is slow");
-        mender.slow(node, slow.factor);
-        if self.mending.mend.is_none()
-            && let Some(loss) = self.loss(slow.at..slow.at + 1, Some(node))
-        {
-            self.mending.suspect = Some((slow, mender.replace(loss)));
-        }
-    }
-
-    /// Gives a slow hop's place away where somebody else has promised to be twice as quick, between two steps. Until
-    /// then it keeps it: a slow hop is better than none.
-    fn poll_suspect(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some((slow, plan)) = &mut self.mending.suspect else { return false };
-        let Poll::Ready(planned) = plan.as_mut().poll(cx) else { return false };
-        let slow = *slow;
-        self.mending.suspect = None;
-        let quicker = planned.is_ok_and(|hops| hops.iter().map(|hop| hop.promised).sum::<Duration>() * 2 < slow.takes);
-        if !quicker || self.mending.mend.is_some() || self.places[slow.at].link.is_none() {
-            return false;
-        }
-        let node = self.places[slow.at].hop.node;
-        self.mending.without.push(node);
-        self.mending.slow.push(node);
-        self.vacate(slow.at);
-        true
     }
 
     /// Begins repairs, and brings the one under way further. True when streams are new or gone.
