@@ -76,6 +76,7 @@
 pub mod amount;
 pub mod contribution;
 pub mod cost;
+pub mod evm;
 pub mod field;
 pub mod node;
 pub mod session;
