@@ -25,14 +25,14 @@
 //!
 //! ```
 //! use far_ledger::{
-//!     NewSession, Node, Outcome, SqliteStore, Store, UnixMillis, Work,
+//!     NewSession, Node, Outcome, Ledger, Store, UnixMillis, Work,
 //!     cost::{Price, RunningCost},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
-//! let store = SqliteStore::open(dir.path().join("ledger.db")).await?;
+//! let store = Ledger::open(dir.path().join("ledger.db")).await?;
 //! let now = UnixMillis::now();
 //!
 //! // Providers are known before they earn.
@@ -89,6 +89,6 @@ pub use amount::Amount;
 pub use contribution::{Contribution, ContributionRow, Work};
 pub use node::{Node, NodeEarnings, NodeModel, NodeRow};
 pub use session::{NewSession, Outcome, Session, Status};
-pub use store::{SqliteStore, Store};
+pub use store::{Ledger, Store};
 pub use time::UnixMillis;
 pub use wallet::WalletAddress;

@@ -1,12 +1,11 @@
-//! Operations on nodes. The SQL is what SQLite and PostgreSQL read alike.
-
-use sqlx::SqlitePool;
+//! Operations on nodes.
 
 use crate::{
     node::{Node, NodeEarnings, NodeModel, NodeRow},
     store::{
+        database::{Database, query},
         error::{NodeError, ReadError},
-        sqlite::{row::Read, writer::Writer},
+        rows::Read,
     },
     time::UnixMillis,
 };
@@ -42,58 +41,58 @@ const ACTIVE: &str = "SELECT * FROM active_far_nodes WHERE last_seen >= $1 ORDER
 
 const EARNINGS: &str = "SELECT * FROM node_earnings_summary WHERE node_id = $1";
 
-pub(super) async fn upsert(writer: &Writer, node: &Node) -> Result<(), NodeError> {
+pub(super) async fn upsert(database: &Database, node: &Node) -> Result<(), NodeError> {
     node.check()?;
-    let mut transaction = writer.begin().await?;
-    sqlx::query(UPSERT)
+    let mut transaction = database.begin().await?;
+    query(UPSERT)
         .bind(&node.node_id)
         .bind(node.wallet.map(|wallet| wallet.to_string()))
         .bind(&node.gpu_model)
         .bind(node.vram_gb.map(i64::from))
         .bind(&node.location)
         .bind(node.last_seen.get())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn upsert_model(writer: &Writer, model: &NodeModel) -> Result<(), NodeError> {
+pub(super) async fn upsert_model(database: &Database, model: &NodeModel) -> Result<(), NodeError> {
     model.check()?;
-    let mut transaction = writer.begin().await?;
-    let done = sqlx::query(UPSERT_MODEL)
+    let mut transaction = database.begin().await?;
+    let done = query(UPSERT_MODEL)
         .bind(&model.node_id)
         .bind(&model.model_id)
         .bind(i64::from(model.layers_start))
         .bind(i64::from(model.layers_end))
         .bind(&model.quantization)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
-    known(done.rows_affected(), &model.node_id)?;
+    known(done, &model.node_id)?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn withdraw(writer: &Writer, node_id: &str) -> Result<(), NodeError> {
-    let mut transaction = writer.begin().await?;
-    let done = sqlx::query(DEACTIVATE).bind(node_id).execute(&mut *transaction).await?;
-    known(done.rows_affected(), node_id)?;
-    sqlx::query(STOP_SERVING).bind(node_id).execute(&mut *transaction).await?;
+pub(super) async fn withdraw(database: &Database, node_id: &str) -> Result<(), NodeError> {
+    let mut transaction = database.begin().await?;
+    let done = query(DEACTIVATE).bind(node_id).execute(&mut transaction).await?;
+    known(done, node_id)?;
+    query(STOP_SERVING).bind(node_id).execute(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn seen(writer: &Writer, node_id: &str, seen: UnixMillis) -> Result<(), NodeError> {
-    let mut transaction = writer.begin().await?;
-    let done = sqlx::query(SEEN).bind(node_id).bind(seen.get()).execute(&mut *transaction).await?;
-    known(done.rows_affected(), node_id)?;
+pub(super) async fn seen(database: &Database, node_id: &str, seen: UnixMillis) -> Result<(), NodeError> {
+    let mut transaction = database.begin().await?;
+    let done = query(SEEN).bind(node_id).bind(seen.get()).execute(&mut transaction).await?;
+    known(done, node_id)?;
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn active(readers: &SqlitePool, since: UnixMillis) -> Result<Vec<NodeRow>, ReadError> {
-    let rows = sqlx::query(ACTIVE).bind(since.get()).fetch_all(readers).await?;
+pub(super) async fn active(database: &Database, since: UnixMillis) -> Result<Vec<NodeRow>, ReadError> {
+    let rows = query(ACTIVE).bind(since.get()).fetch_all(&mut database.read().await?).await?;
     rows.iter().map(NodeRow::read).collect()
 }
 
-pub(super) async fn earnings(readers: &SqlitePool, node_id: &str) -> Result<Option<NodeEarnings>, ReadError> {
-    let row = sqlx::query(EARNINGS).bind(node_id).fetch_optional(readers).await?;
+pub(super) async fn earnings(database: &Database, node_id: &str) -> Result<Option<NodeEarnings>, ReadError> {
+    let row = query(EARNINGS).bind(node_id).fetch_optional(&mut database.read().await?).await?;
     row.as_ref().map(NodeEarnings::read).transpose()
 }
 

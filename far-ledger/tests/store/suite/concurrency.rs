@@ -1,16 +1,14 @@
 //! Many writers at once, in one process and as if in two.
 
-use std::sync::Arc;
-
-use far_ledger::{SqliteStore, Store, store::Finalized};
+use far_ledger::{Ledger, Store, store::Finalized};
 use futures::future::join_all;
 
-use crate::{assert_balanced, at, ledger, outcome, outcome_for, session};
+use super::{assert_balanced, at, ledger, outcome, outcome_for, session};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_stores_on_one_file_write_at_once() {
-    let (_dir, first) = ledger().await;
-    let second = SqliteStore::open(first.path()).await.unwrap();
+async fn two_ledgers_on_one_database_write_at_once() {
+    let (bed, first) = ledger().await;
+    let second = bed.open().await;
     let ids: Vec<String> = (0..60).map(|index| format!("s{index}")).collect();
     let tasks = ids.iter().enumerate().map(|(index, id)| {
         let (store, id) = (if index % 2 == 0 { first.clone() } else { second.clone() }, id.clone());
@@ -30,8 +28,8 @@ async fn two_stores_on_one_file_write_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_finalizing_one_session_one_writes() {
-    let (_dir, first) = ledger().await;
-    let second = SqliteStore::open(first.path()).await.unwrap();
+    let (bed, first) = ledger().await;
+    let second = bed.open().await;
     first.begin_session(&session("s")).await.unwrap();
     let tasks = (0..16).map(|index| {
         let store = if index % 2 == 0 { first.clone() } else { second.clone() };
@@ -44,11 +42,11 @@ async fn of_many_finalizing_one_session_one_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_outcomes_one_stays() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     let tasks = (0..8).map(|index| {
         let store = store.clone();
-        tokio::spawn(async move { store.finalize_session("s", &outcome_for("a", 1, crate::nano(100 + index))).await })
+        tokio::spawn(async move { store.finalize_session("s", &outcome_for("a", 1, super::nano(100 + index))).await })
     });
     let done: Vec<_> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(done.iter().filter(|done| matches!(done, Ok(Finalized::Now))).count(), 1);
@@ -58,7 +56,7 @@ async fn of_many_outcomes_one_stays() {
 
 #[tokio::test]
 async fn a_dropped_call_leaves_a_store_that_works() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     let ids: Vec<String> = (0..40).map(|index| format!("s{index}")).collect();
     for (polls, id) in ids.iter().enumerate() {
         store.begin_session(&session(id)).await.unwrap();
@@ -83,12 +81,11 @@ async fn a_dropped_call_leaves_a_store_that_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_open_a_fresh_file_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = Arc::new(dir.path().join("ledger.db"));
+async fn many_open_a_fresh_database_at_once() {
+    let bed = super::super::fresh().await;
     let tasks = (0..8).map(|_| {
-        let path = path.clone();
-        tokio::spawn(async move { SqliteStore::open(path.as_path()).await.unwrap() })
+        let location = bed.location();
+        tokio::spawn(async move { Ledger::open(location).await.unwrap() })
     });
     let stores: Vec<_> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
     stores[0].begin_session(&session("s")).await.unwrap();

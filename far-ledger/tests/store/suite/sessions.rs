@@ -7,11 +7,11 @@ use far_ledger::{
     store::{BackendError, BeginError, FailError, FinalizeError, Finalized},
 };
 
-use crate::{assert_balanced, at, ledger, nano, outcome, outcome_for, session, work};
+use super::{assert_balanced, at, ledger, nano, outcome, outcome_for, session, work};
 
 #[tokio::test]
 async fn a_session_is_written_whole() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     let begun = NewSession {
         request_id: Some("request".into()),
         user_wallet: Some("0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed".parse().unwrap()),
@@ -36,14 +36,14 @@ async fn a_session_is_written_whole() {
 
 #[tokio::test]
 async fn without_a_prompt_none_is_stored() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     assert_eq!(store.session("s").await.unwrap().unwrap().begun.prompt_text, None);
 }
 
 #[tokio::test]
 async fn the_same_outcome_again_changes_nothing() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     assert_eq!(store.finalize_session("s", &outcome()).await.unwrap(), Finalized::Now);
     let before = (store.session("s").await.unwrap(), store.active_nodes(at(0)).await.unwrap());
@@ -55,7 +55,7 @@ async fn the_same_outcome_again_changes_nothing() {
 
 #[tokio::test]
 async fn another_outcome_is_refused() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     store.finalize_session("s", &outcome()).await.unwrap();
     let before = store.active_nodes(at(0)).await.unwrap();
@@ -77,7 +77,7 @@ async fn another_outcome_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_session_is_refused() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     let refused = store.finalize_session("nobody", &outcome()).await;
     assert!(matches!(refused, Err(FinalizeError::UnknownSession { .. })), "{refused:?}");
     let refused = store.fail_session("nobody", "why", at(2)).await;
@@ -88,7 +88,7 @@ async fn an_unknown_session_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_node_undoes_the_whole_account() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     let hops = [work("a", (0, 10), 5), work("stranger", (10, 20), 5)];
     let outcome = Outcome::settle(Price::new(nano(7)), 3, &hops, at(9)).unwrap();
@@ -106,7 +106,7 @@ async fn an_unknown_node_undoes_the_whole_account() {
 
 #[tokio::test]
 async fn totals_that_would_overflow_are_refused() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     for id in ["s", "t", "u", "v"] {
         store.begin_session(&session(id)).await.unwrap();
     }
@@ -125,7 +125,7 @@ async fn totals_that_would_overflow_are_refused() {
 
 #[tokio::test]
 async fn a_failed_session_stays_failed() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     store.fail_session("s", &format!("node lost\0{}", "é".repeat(9000)), at(5)).await.unwrap();
     let failed = store.session("s").await.unwrap().unwrap();
@@ -140,7 +140,7 @@ async fn a_failed_session_stays_failed() {
 
 #[tokio::test]
 async fn a_finalized_session_cannot_fail() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     store.finalize_session("s", &outcome()).await.unwrap();
     let refused = store.fail_session("s", "too late", at(10)).await;
@@ -150,7 +150,7 @@ async fn a_finalized_session_cannot_fail() {
 
 #[tokio::test]
 async fn a_session_begins_once() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.begin_session(&session("s")).await.unwrap();
     store.begin_session(&session("s")).await.unwrap();
     let other = NewSession { model_id: "other".into(), ..session("s") };
@@ -163,7 +163,7 @@ async fn a_session_begins_once() {
 
 #[tokio::test]
 async fn values_out_of_bounds_are_refused() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     let long = "x".repeat(300);
     for broken in [
         session(""),
@@ -184,7 +184,7 @@ async fn values_out_of_bounds_are_refused() {
 
 #[tokio::test]
 async fn a_closed_store_says_so() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     assert_eq!(store.health().await.unwrap().schema_version, 2);
     store.close().await;
     let closed = store.begin_session(&session("s")).await;

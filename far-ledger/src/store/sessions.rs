@@ -1,6 +1,4 @@
-//! Operations on sessions. The SQL is what SQLite and PostgreSQL read alike.
-
-use sqlx::{SqliteConnection, SqliteExecutor};
+//! Operations on sessions.
 
 use crate::{
     contribution::{Contribution, ContributionRow},
@@ -8,8 +6,9 @@ use crate::{
     session::{NewSession, Outcome, Session, Status},
     store::{
         contract::Finalized,
+        database::{Database, Runs, Sql, Transaction, locking, query},
         error::{BeginError, FailError, FinalizeError, ReadError},
-        sqlite::{row::Read, writer::Writer},
+        rows::Read,
     },
     time::UnixMillis,
 };
@@ -20,6 +19,9 @@ VALUES ($1, $2, $3, $4, $5, $6, 'running')
 ON CONFLICT (id) DO NOTHING";
 
 const GET: &str = "SELECT * FROM far_mesh_sessions WHERE id = $1";
+
+/// What is decided by how a session stands holds until the end of the transaction.
+const GET_LOCKED: Sql = locking!("SELECT * FROM far_mesh_sessions WHERE id = $1");
 
 const COMPLETE: &str = "
 UPDATE far_mesh_sessions
@@ -45,22 +47,22 @@ UPDATE far_nodes
 SET total_tokens_served = total_tokens_served + $2, total_earned_far = total_earned_far + $3
 WHERE node_id = $1 AND total_tokens_served <= 9223372036854775807 - $2 AND total_earned_far <= 9223372036854775807 - $3";
 
-const NODE_EXISTS: &str = "SELECT COUNT(*) FROM far_nodes WHERE node_id = $1";
+const NODE_EXISTS: &str = "SELECT 1 FROM far_nodes WHERE node_id = $1";
 
-pub(super) async fn begin(writer: &Writer, session: &NewSession) -> Result<(), BeginError> {
+pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(), BeginError> {
     session.check()?;
-    let mut transaction = writer.begin().await?;
-    let done = sqlx::query(BEGIN)
+    let mut transaction = database.begin().await?;
+    let done = query(BEGIN)
         .bind(&session.id)
         .bind(&session.request_id)
         .bind(session.user_wallet.map(|wallet| wallet.to_string()))
         .bind(&session.model_id)
         .bind(&session.prompt_text)
         .bind(session.started_at.get())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
-    if done.rows_affected() == 0 {
-        let stored = get(&mut *transaction, &session.id).await?;
+    if done == 0 {
+        let stored = get(&mut transaction, &session.id).await?;
         if stored.is_none_or(|stored| stored.begun != *session) {
             return Err(BeginError::Conflict { session_id: session.id.clone() });
         }
@@ -68,9 +70,14 @@ pub(super) async fn begin(writer: &Writer, session: &NewSession) -> Result<(), B
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn finalize(writer: &Writer, session_id: &str, outcome: &Outcome) -> Result<Finalized, FinalizeError> {
-    let mut transaction = writer.begin().await?;
-    let stored = get(&mut *transaction, session_id).await?;
+pub(super) async fn finalize(
+    database: &Database,
+    session_id: &str,
+    outcome: &Outcome,
+) -> Result<Finalized, FinalizeError> {
+    let mut transaction = database.begin().await?;
+    let row = query(GET_LOCKED).bind(session_id).fetch_optional(&mut transaction).await?;
+    let stored = row.as_ref().map(Session::read).transpose()?;
     let session_id = session_id.to_owned();
     match stored {
         None => return Err(FinalizeError::UnknownSession { session_id }),
@@ -78,7 +85,7 @@ pub(super) async fn finalize(writer: &Writer, session_id: &str, outcome: &Outcom
             Status::Running => {}
             Status::Failed => return Err(FinalizeError::Failed { session_id }),
             Status::Completed => {
-                let rows = contributions(&mut *transaction, &session_id).await?;
+                let rows = contributions(&mut transaction, &session_id).await?;
                 if says_the_same(&stored, rows, outcome) {
                     return Ok(Finalized::Before);
                 }
@@ -86,17 +93,20 @@ pub(super) async fn finalize(writer: &Writer, session_id: &str, outcome: &Outcom
             }
         },
     }
-    for part in outcome.contributions() {
+    // Nodes are locked in their order, whatever layers they ran.
+    let mut parts: Vec<_> = outcome.contributions().iter().collect();
+    parts.sort_by(|a, b| a.node_id.cmp(&b.node_id));
+    for part in parts {
         // The node first: a contribution of an unknown one would only say that a foreign key failed.
         earn(&mut transaction, part).await?;
         contribute(&mut transaction, &session_id, part).await?;
     }
-    sqlx::query(COMPLETE)
+    query(COMPLETE)
         .bind(&session_id)
         .bind(field::bigint("tokens_generated", outcome.tokens_generated())?)
         .bind(outcome.total_cost().nano())
         .bind(outcome.completed_at().get())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
     transaction.commit().await?;
     Ok(Finalized::Now)
@@ -109,27 +119,23 @@ fn says_the_same(stored: &Session, rows: Vec<ContributionRow>, outcome: &Outcome
         && rows.iter().map(|row| &row.contribution).eq(outcome.contributions())
 }
 
-async fn earn(connection: &mut SqliteConnection, part: &Contribution) -> Result<(), FinalizeError> {
-    let done = sqlx::query(EARN)
+async fn earn(transaction: &mut Transaction, part: &Contribution) -> Result<(), FinalizeError> {
+    let done = query(EARN)
         .bind(&part.node_id)
         .bind(field::bigint("tokens", part.tokens)?)
         .bind(part.payment.nano())
-        .execute(&mut *connection)
+        .execute(transaction)
         .await?;
-    if done.rows_affected() == 1 {
+    if done == 1 {
         return Ok(());
     }
     let node_id = part.node_id.clone();
-    let known: i64 = sqlx::query_scalar(NODE_EXISTS).bind(&node_id).fetch_one(connection).await?;
-    Err(if known == 0 { FinalizeError::UnknownNode { node_id } } else { FinalizeError::Overflow { node_id } })
+    let known = query(NODE_EXISTS).bind(&node_id).fetch_optional(transaction).await?.is_some();
+    Err(if !known { FinalizeError::UnknownNode { node_id } } else { FinalizeError::Overflow { node_id } })
 }
 
-async fn contribute(
-    connection: &mut SqliteConnection,
-    session_id: &str,
-    part: &Contribution,
-) -> Result<(), FinalizeError> {
-    sqlx::query(CONTRIBUTE)
+async fn contribute(transaction: &mut Transaction, session_id: &str, part: &Contribution) -> Result<(), FinalizeError> {
+    query(CONTRIBUTE)
         .bind(session_id)
         .bind(&part.node_id)
         .bind(i64::from(part.layers_start))
@@ -139,18 +145,18 @@ async fn contribute(
         .bind(field::bigint("compute_ms", part.compute_ms)?)
         .bind(i64::from(part.exact))
         .bind(part.payment.nano())
-        .execute(connection)
+        .execute(transaction)
         .await?;
     Ok(())
 }
 
-pub(super) async fn fail(writer: &Writer, session_id: &str, reason: &str, at: UnixMillis) -> Result<(), FailError> {
+pub(super) async fn fail(database: &Database, session_id: &str, reason: &str, at: UnixMillis) -> Result<(), FailError> {
     let reason = storable(reason);
-    let mut transaction = writer.begin().await?;
-    let done = sqlx::query(FAIL).bind(session_id).bind(reason).bind(at.get()).execute(&mut *transaction).await?;
-    if done.rows_affected() == 0 {
+    let mut transaction = database.begin().await?;
+    let done = query(FAIL).bind(session_id).bind(reason).bind(at.get()).execute(&mut transaction).await?;
+    if done == 0 {
         let session_id = session_id.to_owned();
-        match get(&mut *transaction, &session_id).await?.map(|stored| stored.status) {
+        match get(&mut transaction, &session_id).await?.map(|stored| stored.status) {
             None => return Err(FailError::UnknownSession { session_id }),
             Some(Status::Failed) => return Ok(()),
             Some(status) => return Err(FailError::Completed { session_id, status }),
@@ -165,15 +171,12 @@ fn storable(reason: &str) -> String {
     reason[..end].replace('\0', "\u{fffd}")
 }
 
-pub(super) async fn get(executor: impl SqliteExecutor<'_>, session_id: &str) -> Result<Option<Session>, ReadError> {
-    let row = sqlx::query(GET).bind(session_id).fetch_optional(executor).await?;
+pub(super) async fn get(on: &mut impl Runs, session_id: &str) -> Result<Option<Session>, ReadError> {
+    let row = query(GET).bind(session_id).fetch_optional(on).await?;
     row.as_ref().map(Session::read).transpose()
 }
 
-pub(super) async fn contributions(
-    executor: impl SqliteExecutor<'_>,
-    session_id: &str,
-) -> Result<Vec<ContributionRow>, ReadError> {
-    let rows = sqlx::query(CONTRIBUTIONS).bind(session_id).fetch_all(executor).await?;
+pub(super) async fn contributions(on: &mut impl Runs, session_id: &str) -> Result<Vec<ContributionRow>, ReadError> {
+    let rows = query(CONTRIBUTIONS).bind(session_id).fetch_all(on).await?;
     rows.iter().map(ContributionRow::read).collect()
 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use crate::bed::Bed;
 use far_ledger::{
-    Amount, Node, NodeModel, SqliteStore, Store,
+    Amount, Ledger, Node, NodeModel, Store,
     field::FieldError,
     store::{Finalized, NodeError},
 };
-use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
-use crate::{at, ledger, outcome, outcome_for, session};
+use super::{at, ledger, outcome, outcome_for, session};
 
 const WALLET: &str = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
 
@@ -33,23 +33,18 @@ fn model(node: &str, layers: (u32, u32)) -> NodeModel {
     }
 }
 
-async fn active(store: &SqliteStore, since: i64) -> Vec<String> {
+async fn active(store: &Ledger, since: i64) -> Vec<String> {
     store.active_nodes(at(since)).await.unwrap().into_iter().map(|row| row.node.node_id).collect()
 }
 
 /// What the view `active_far_nodes` says of a node's models.
-async fn models_served(store: &SqliteStore, node: &str) -> Option<i64> {
-    let mut other = SqliteConnectOptions::new().filename(store.path()).connect().await.unwrap();
-    sqlx::query_scalar("SELECT models_served FROM active_far_nodes WHERE node_id = $1")
-        .bind(node)
-        .fetch_optional(&mut other)
-        .await
-        .unwrap()
+async fn models_served(bed: &Bed, node: &str) -> Option<i64> {
+    bed.other().await.number(&format!("SELECT models_served FROM active_far_nodes WHERE node_id = '{node}'")).await
 }
 
 #[tokio::test]
 async fn a_node_is_written_and_read() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.upsert_node(&full()).await.unwrap();
     let rows = store.active_nodes(at(0)).await.unwrap();
     assert_eq!(rows[0].node, full());
@@ -58,7 +53,7 @@ async fn a_node_is_written_and_read() {
 
 #[tokio::test]
 async fn a_later_word_keeps_wallet_totals_and_clock() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.upsert_node(&full()).await.unwrap();
     store.begin_session(&session("s")).await.unwrap();
     store.finalize_session("s", &outcome()).await.unwrap();
@@ -72,7 +67,7 @@ async fn a_later_word_keeps_wallet_totals_and_clock() {
 
 #[tokio::test]
 async fn only_nodes_heard_of_lately_are_active() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     store.update_node_last_seen("b", at(5_000)).await.unwrap();
     store.update_node_last_seen("c", at(4_000)).await.unwrap();
     store.update_node_last_seen("b", at(3_000)).await.unwrap();
@@ -83,27 +78,27 @@ async fn only_nodes_heard_of_lately_are_active() {
 
 #[tokio::test]
 async fn a_node_that_left_comes_back_when_it_is_heard_again() {
-    let (_dir, store) = ledger().await;
+    let (bed, store) = ledger().await;
     store.upsert_node_model(&model("a", (0, 10))).await.unwrap();
     store.upsert_node_model(&model("a", (0, 10))).await.unwrap();
     store.upsert_node_model(&model("a", (10, 20))).await.unwrap();
-    assert_eq!(models_served(&store, "a").await, Some(2));
+    assert_eq!(models_served(&bed, "a").await, Some(2));
     store.withdraw_node_models("a").await.unwrap();
     store.withdraw_node_models("a").await.unwrap();
     assert_eq!(active(&store, 0).await, ["b", "c"]);
-    assert_eq!(models_served(&store, "a").await, None);
+    assert_eq!(models_served(&bed, "a").await, None);
     // It may still earn for what it did before it left.
     store.begin_session(&session("s")).await.unwrap();
     assert_eq!(store.finalize_session("s", &outcome()).await.unwrap(), Finalized::Now);
     store.upsert_node(&Node::new("a", at(60))).await.unwrap();
     store.upsert_node_model(&model("a", (0, 10))).await.unwrap();
     assert_eq!(active(&store, 0).await, ["a", "b", "c"]);
-    assert_eq!(models_served(&store, "a").await, Some(1));
+    assert_eq!(models_served(&bed, "a").await, Some(1));
 }
 
 #[tokio::test]
 async fn an_unknown_node_is_named() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     for refused in [
         store.upsert_node_model(&model("stranger", (0, 10))).await,
         store.withdraw_node_models("stranger").await,
@@ -119,7 +114,7 @@ async fn an_unknown_node_is_named() {
 
 #[tokio::test]
 async fn values_out_of_bounds_are_refused() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     for broken in [
         Node::new("", at(1)),
         Node::new("x".repeat(1 << 20), at(1)),
@@ -135,10 +130,10 @@ async fn values_out_of_bounds_are_refused() {
 
 #[tokio::test]
 async fn earnings_are_sums_over_sessions() {
-    let (_dir, store) = ledger().await;
+    let (_bed, store) = ledger().await;
     for (id, cost) in [("s", 5), ("t", 7), ("u", 0)] {
         store.begin_session(&session(id)).await.unwrap();
-        store.finalize_session(id, &outcome_for("a", 3, crate::nano(cost))).await.unwrap();
+        store.finalize_session(id, &outcome_for("a", 3, super::nano(cost))).await.unwrap();
     }
     let earned = store.node_earnings("a").await.unwrap().unwrap();
     assert_eq!((earned.sessions, earned.tokens), (3, 9));
@@ -149,20 +144,17 @@ async fn earnings_are_sums_over_sessions() {
 
 #[tokio::test]
 async fn what_is_paid_is_no_longer_owed() {
-    let (_dir, store) = ledger().await;
+    let (bed, store) = ledger().await;
     for (id, cost) in [("s", 5), ("t", 7)] {
         store.begin_session(&session(id)).await.unwrap();
-        store.finalize_session(id, &outcome_for("a", 3, crate::nano(cost))).await.unwrap();
+        store.finalize_session(id, &outcome_for("a", 3, super::nano(cost))).await.unwrap();
     }
-    let mut other = SqliteConnectOptions::new().filename(store.path()).connect().await.unwrap();
-    sqlx::query("UPDATE far_session_contributions SET paid_at = 99, payment_tx_hash = '0xabc' WHERE session_id = 't'")
-        .execute(&mut other)
-        .await
-        .unwrap();
+    let paid = "UPDATE far_session_contributions SET paid_at = 99, payment_tx_hash = '0xabc' WHERE session_id = 't'";
+    bed.other().await.run(paid).await.unwrap();
     let earned = store.node_earnings("a").await.unwrap().unwrap();
     assert_eq!((earned.earned.nano(), earned.paid.nano(), earned.unpaid.nano()), (12, 7, 5));
     let row = store.contributions("t").await.unwrap().remove(0);
     assert_eq!((row.paid_at, row.payment_tx_hash.as_deref()), (Some(at(99)), Some("0xabc")));
     // Paid or not, it is the same account.
-    assert_eq!(store.finalize_session("t", &outcome_for("a", 3, crate::nano(7))).await.unwrap(), Finalized::Before);
+    assert_eq!(store.finalize_session("t", &outcome_for("a", 3, super::nano(7))).await.unwrap(), Finalized::Before);
 }

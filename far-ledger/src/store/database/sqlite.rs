@@ -1,4 +1,8 @@
 //! Opens a file: first looks whose it is, then brings its schema up to date.
+//!
+//! One connection writes and a few read beside it (WAL). Every write is durable when it returns (`synchronous=FULL`) and
+//! starts with `BEGIN IMMEDIATE`: a transaction that reads first and writes later would fail at once when another process
+//! wrote in between.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,19 +11,19 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::time::{Instant, sleep};
 
 use crate::store::{
-    error::{BackendError, OpenError, sqlite_code},
-    sqlite::writer::Writer,
+    database::{Database, migrate},
+    error::{BackendError, OpenError},
+    location::Location,
 };
 
 /// How long a connection waits for another that holds the lock. A transaction takes milliseconds; seconds mean that
 /// somebody holds the file from outside.
-pub(super) const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Readers beside the writer. Reads are short, so a few serve many.
 const READERS: u32 = 4;
@@ -27,22 +31,13 @@ const READERS: u32 = 4;
 /// How long between two tries to put a fresh file into WAL mode, a lock that SQLite does not wait for.
 const WAL_RETRY: Duration = Duration::from_millis(10);
 
-/// Every change of the schema up to this version.
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-
-pub(super) struct Opened {
-    pub(super) path: PathBuf,
-    pub(super) writer: Writer,
-    pub(super) readers: SqlitePool,
-}
-
-pub(super) async fn open(path: &Path) -> Result<Opened, OpenError> {
+pub(super) async fn open(path: &Path) -> Result<Database, OpenError> {
     // An absolute path is never taken for `:memory:` or for a URI.
     let path = std::path::absolute(path)
         .map_err(|source| OpenError::Path { path: path.to_owned(), source: Box::new(source.into()) })?;
-    let file = File(&path);
+    let file = File { location: Location::File(path.clone()), path };
     file.inspect().await?;
-    let options = options(&path);
+    let options = options(&file.path);
     let mut connection = file.connect(&options.clone().create_if_missing(true)).await?;
     file.migrate(&mut connection).await?;
     let readers = SqlitePoolOptions::new()
@@ -50,11 +45,11 @@ pub(super) async fn open(path: &Path) -> Result<Opened, OpenError> {
         .acquire_timeout(LOCK_TIMEOUT)
         .test_before_acquire(false)
         .connect_lazy_with(options.clone().pragma("query_only", "ON"));
-    let writer = Writer::new(options);
+    let database = Database::Sqlite { writer: writer(options), readers };
     // The pools have the file before this connection lets it go.
-    writer.begin().await.map_err(|source| file.error(source))?;
+    database.begin().await.map_err(|source| file.error(source))?;
     connection.close().await.map_err(|source| file.error(source))?;
-    Ok(Opened { path, writer, readers })
+    Ok(database)
 }
 
 /// PRAGMAs hold for a connection, so each one gets them all.
@@ -67,16 +62,47 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
 }
 
-struct File<'a>(&'a Path);
+/// The one connection that writes; it connects when the first transaction begins.
+fn writer(options: SqliteConnectOptions) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // Others of this process may wait in the queue while the first waits for another process.
+        .acquire_timeout(LOCK_TIMEOUT.saturating_mul(6))
+        .test_before_acquire(false)
+        // On a full disk SQLite rolls back on its own and the driver does not see it: it would count a transaction
+        // that is over and refuse every later one. Such a connection is replaced.
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
+        .connect_lazy_with(options)
+}
 
-impl File<'_> {
+/// Primary result code of SQLite (<https://www.sqlite.org/rescode.html>), without what extends it.
+pub(crate) fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
+    let error = error.as_database_error()?;
+    error.try_downcast_ref::<SqliteError>()?;
+    let code: i32 = error.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
+
+struct File {
+    location: Location,
+    path: PathBuf,
+}
+
+impl File {
     /// Refuses what is not ours, without a change to it.
     async fn inspect(&self) -> Result<(), OpenError> {
-        if std::fs::metadata(self.0).map_or(true, |file| file.is_file() && file.len() == 0) {
+        if std::fs::metadata(&self.path).map_or(true, |file| file.is_file() && file.len() == 0) {
             return Ok(());
         }
         // No journal mode here: that would be a change.
-        let options = SqliteConnectOptions::new().filename(self.0).busy_timeout(LOCK_TIMEOUT);
+        let options = SqliteConnectOptions::new().filename(&self.path).busy_timeout(LOCK_TIMEOUT);
         let mut connection = options.connect().await.map_err(|source| self.error(source))?;
         let verdict = self.examine(&mut connection).await;
         connection.close().await.map_err(|source| self.error(source))?;
@@ -89,26 +115,14 @@ impl File<'_> {
                 .fetch_all(&mut *connection)
                 .await
                 .map_err(|source| self.error(source))?;
-        let has = |name: &str| tables.iter().any(|table| table == name);
-        if has("_sqlx_migrations") && has("far_mesh_sessions") {
-            let found: Option<i64> = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(|source| self.error(source))?;
-            return self.known(found.unwrap_or_default());
+        if !migrate::examine(&self.location, tables)? {
+            return Ok(());
         }
-        match tables.into_iter().next() {
-            Some(table) => Err(OpenError::Foreign { path: self.0.to_owned(), table }),
-            None => Ok(()),
-        }
-    }
-
-    fn known(&self, found: i64) -> Result<(), OpenError> {
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-        if found > known {
-            return Err(OpenError::NewerSchema { path: self.0.to_owned(), found, known });
-        }
-        Ok(())
+        let found: Option<i64> = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations")
+            .fetch_one(connection)
+            .await
+            .map_err(|source| self.error(source))?;
+        migrate::known(&self.location, found.unwrap_or_default())
     }
 
     /// Connects in WAL mode. Two processes that make the file at once get in each other's way here, and SQLite does not
@@ -126,25 +140,14 @@ impl File<'_> {
         }
     }
 
-    /// All missing migrations in one transaction, so that nobody sees half a schema and two programs that start at once
-    /// migrate one after the other.
     async fn migrate(&self, connection: &mut SqliteConnection) -> Result<(), OpenError> {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(|source| self.error(source))?;
-        // `run_direct` is `run` without the trait `Acquire`, whose lifetimes would keep this future from being `Send`.
-        MIGRATIONS.run_direct(None, &mut *transaction, false).await.map_err(|error| match error {
-            MigrateError::VersionMissing(found) => match self.known(found) {
-                Err(newer) => newer,
-                Ok(()) => OpenError::OtherSchema { path: self.0.to_owned(), version: found },
-            },
-            MigrateError::VersionMismatch(version) => OpenError::OtherSchema { path: self.0.to_owned(), version },
-            MigrateError::Execute(source) => self.error(source),
-            error => OpenError::Migrate { path: self.0.to_owned(), source: Box::new(error) },
-        })?;
+        migrate::migrate(&mut *transaction, &self.location, |source| self.error(source)).await?;
         transaction.commit().await.map_err(|source| self.error(source))
     }
 
     fn error(&self, source: sqlx::Error) -> OpenError {
-        let path = self.0.to_owned();
+        let path = self.path.clone();
         match sqlite_code(&source) {
             Some(14) => OpenError::Path { path, source: Box::new(source) },
             Some(11 | 26) => OpenError::NotADatabase { path, source: Box::new(source) },

@@ -1,9 +1,9 @@
 //! Whatever happens in whatever order, no nano-FAR appears or is lost.
 
-use far_ledger::{NewSession, Node, Outcome, SqliteStore, Store, cost::Price};
+use far_ledger::{NewSession, Node, Outcome, Store, cost::Price};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseError};
 
-use crate::{assert_balanced, at, nano, work};
+use super::{assert_balanced, at, nano, work};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -38,8 +38,8 @@ fn settle(price: i64, tokens: u64, hops: &[(usize, u32, u64)]) -> Outcome {
 }
 
 async fn play(acts: Vec<Act>) -> Result<(), TestCaseError> {
-    let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path().join("ledger.db")).await.unwrap();
+    let bed = super::super::fresh().await;
+    let store = bed.open().await;
     for node in 0..5 {
         store.upsert_node(&Node::new(format!("n{node}"), at(1))).await.unwrap();
     }
