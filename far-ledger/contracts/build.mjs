@@ -1,4 +1,5 @@
-// Compiles src/ and writes out/<Contract>.json with ABI and bytecode, which `far-mesh payments deploy` reads.
+// Compiles src/, or the folders it is given, and writes out/<Contract>.json with ABI and bytecode, which
+// `far-mesh payments deploy` reads.
 import { readFileSync, readdirSync, mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,9 +13,9 @@ const setting = (name) => {
   if (!found) throw new Error(`foundry.toml names no ${name}`);
   return found[1];
 };
-const sources = Object.fromEntries(
-  readdirSync(join(root, "src")).map((file) => [`src/${file}`, { content: read(`src/${file}`) }]),
-);
+const folders = process.argv.length > 2 ? process.argv.slice(2) : ["src"];
+const files = folders.flatMap((folder) => readdirSync(join(root, folder)).map((file) => `${folder}/${file}`));
+const sources = Object.fromEntries(files.map((file) => [file, { content: read(file) }]));
 const input = {
   language: "Solidity",
   sources,
@@ -38,7 +39,7 @@ for (const message of output.errors ?? []) console.error(message.formattedMessag
 if (output.errors?.length) process.exit(1);
 
 mkdirSync(join(root, "out"), { recursive: true });
-for (const contracts of Object.keys(sources).map((file) => output.contracts[file])) {
+for (const contracts of files.map((file) => output.contracts[file])) {
   for (const [name, { abi, evm }] of Object.entries(contracts)) {
     const artifact = { contract: name, compiler: solc.version(), abi, bytecode: `0x${evm.bytecode.object}` };
     writeFileSync(join(root, "out", `${name}.json`), `${JSON.stringify(artifact)}\n`);

@@ -79,6 +79,7 @@ pub mod cost;
 pub mod evm;
 pub mod field;
 pub mod node;
+pub mod payout;
 pub mod session;
 pub mod share;
 pub mod store;

@@ -5,7 +5,7 @@ import {IAccessControl} from "@openzeppelin/contracts/access/IAccessControl.sol"
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {FarPayout} from "../src/FarPayout.sol";
 import {FarToken} from "../src/FarToken.sol";
-import {BlockingToken} from "./BlockingToken.sol";
+import {BlockingToken} from "./tokens/BlockingToken.sol";
 import {Vm, vm} from "./Vm.sol";
 
 contract FarPayoutTest {

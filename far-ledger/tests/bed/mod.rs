@@ -35,22 +35,44 @@ impl Bed {
     }
 
     pub(crate) async fn postgres() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} names no PostgreSQL server to test with: use tests/run ledger, which starts one")
         });
+        Self::create(server, "").await
+    }
+
+    async fn create(server: String, as_what: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("far_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnectOptions::from_str(&server).unwrap().connect().await.unwrap();
-        let create = format!("CREATE DATABASE {name}");
+        let create = format!("CREATE DATABASE {name}{as_what}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         Self::Postgres { server, name }
     }
 
     pub(crate) fn location(&self) -> Location {
+        self.address().into()
+    }
+
+    /// The location as a text, for a process of its own.
+    pub(crate) fn address(&self) -> String {
         match self {
-            Self::Sqlite(dir) => dir.path().join("ledger.db").into(),
-            Self::Postgres { server, name } => url(server, name).into(),
+            Self::Sqlite(dir) => dir.path().join("ledger.db").to_str().unwrap().to_owned(),
+            Self::Postgres { server, name } => url(server, name),
+        }
+    }
+
+    /// Another database with the same content. Nobody may be connected to this one.
+    #[allow(dead_code, reason = "of use to the crash matrix alone")]
+    pub(crate) async fn copy(&self) -> Self {
+        match self {
+            Self::Sqlite(dir) => {
+                let copy = tempfile::tempdir().unwrap();
+                std::fs::copy(dir.path().join("ledger.db"), copy.path().join("ledger.db")).unwrap();
+                Self::Sqlite(copy)
+            }
+            Self::Postgres { server, name } => Self::create(server.clone(), &format!(" TEMPLATE {name}")).await,
         }
     }
 
