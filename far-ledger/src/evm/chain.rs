@@ -1,9 +1,10 @@
 //! Typed calls to a chain.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ethers_core::types::{Address, H256};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::evm::{
     error::RpcError,
@@ -14,6 +15,13 @@ use crate::evm::{
 
 /// Blocks whose fees are looked at: a minute or two, so that one odd block does not set the tip.
 const FEE_BLOCKS: u64 = 8;
+
+/// How often a request is made whose answer does not come. All of them may be repeated: a transaction that a node has is not
+/// taken twice.
+const TRIES: u32 = 3;
+
+/// Wait before the second try; the third comes after four times that.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// A chain behind a node. Cloning shares the connection.
 #[derive(Clone, Debug)]
@@ -27,20 +35,32 @@ impl Chain {
         Self { transport: Arc::new(transport) }
     }
 
+    async fn ask(&self, method: &'static str, params: Value) -> Result<Value, RpcError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..TRIES {
+            match self.transport.request(method, params.clone()).await {
+                Err(error) if error.may_pass() => sleep(wait).await,
+                done => return done,
+            }
+            wait = wait.saturating_mul(4);
+        }
+        self.transport.request(method, params).await
+    }
+
     /// The chain's id.
     ///
     /// # Errors
     /// [`RpcError`], as every call here.
     pub async fn id(&self) -> Result<u64, RpcError> {
         const METHOD: &str = "eth_chainId";
-        let answer = self.transport.request(METHOD, json!([])).await?;
+        let answer = self.ask(METHOD, json!([])).await?;
         Answer::new(METHOD, &answer).quantity("chain id")
     }
 
     /// Number of the newest block.
     pub async fn block_number(&self) -> Result<u64, RpcError> {
         const METHOD: &str = "eth_blockNumber";
-        let answer = self.transport.request(METHOD, json!([])).await?;
+        let answer = self.ask(METHOD, json!([])).await?;
         Answer::new(METHOD, &answer).quantity("block number")
     }
 
@@ -50,7 +70,7 @@ impl Chain {
             At::Hash(hash) => ("eth_getBlockByHash", json!([hex_of(hash), false])),
             at => ("eth_getBlockByNumber", json!([at.json(), false])),
         };
-        let value = self.transport.request(method, params).await?;
+        let value = self.ask(method, params).await?;
         let answer = Answer::new(method, &value);
         if answer.is_null() {
             return Err(RpcError::NoBlock { block: at.json().to_string() });
@@ -72,14 +92,14 @@ impl Chain {
     /// How many transactions of `sender` are mined, which is its next nonce.
     pub async fn nonce(&self, sender: Address, at: At) -> Result<u64, RpcError> {
         const METHOD: &str = "eth_getTransactionCount";
-        let answer = self.transport.request(METHOD, json!([hex_of(sender), at.json()])).await?;
+        let answer = self.ask(METHOD, json!([hex_of(sender), at.json()])).await?;
         Answer::new(METHOD, &answer).quantity("transaction count")
     }
 
     /// What became of a transaction; `None` while it is not mined.
     pub async fn receipt(&self, hash: H256) -> Result<Option<Receipt>, RpcError> {
         const METHOD: &str = "eth_getTransactionReceipt";
-        let value = self.transport.request(METHOD, json!([hex_of(hash)])).await?;
+        let value = self.ask(METHOD, json!([hex_of(hash)])).await?;
         let answer = Answer::new(METHOD, &value);
         if answer.is_null() {
             return Ok(None);
@@ -109,7 +129,7 @@ impl Chain {
     pub async fn fees(&self) -> Result<FeeHistory, RpcError> {
         const METHOD: &str = "eth_feeHistory";
         let params = json!([quantity(FEE_BLOCKS), "latest", [50]]);
-        let value = self.transport.request(METHOD, params).await?;
+        let value = self.ask(METHOD, params).await?;
         let answer = Answer::new(METHOD, &value);
         let bases = answer.member("baseFeePerGas");
         let next = bases.items("baseFeePerGas")?.last().ok_or_else(|| bases.bad("baseFeePerGas"))?;
@@ -127,14 +147,14 @@ impl Chain {
     /// Gas that a call takes now. A call that would revert is [`RpcError::Refused`].
     pub async fn estimate_gas(&self, call: &Call) -> Result<u64, RpcError> {
         const METHOD: &str = "eth_estimateGas";
-        let answer = self.transport.request(METHOD, json!([call.json()])).await?;
+        let answer = self.ask(METHOD, json!([call.json()])).await?;
         Answer::new(METHOD, &answer).quantity("gas")
     }
 
     /// Hands a signed transaction to the node. `hash` is the transaction's: a node that answers with another one lies.
     pub async fn send(&self, raw: &[u8], hash: H256) -> Result<(), RpcError> {
         const METHOD: &str = "eth_sendRawTransaction";
-        let value = self.transport.request(METHOD, json!([hex_of(raw)])).await?;
+        let value = self.ask(METHOD, json!([hex_of(raw)])).await?;
         let answer = Answer::new(METHOD, &value);
         if answer.hash("transaction hash")? != hash {
             return Err(answer.bad("the hash of another transaction,"));
@@ -145,7 +165,7 @@ impl Chain {
     /// What a call returns, without a transaction.
     pub async fn call(&self, call: &Call, at: At) -> Result<Vec<u8>, RpcError> {
         const METHOD: &str = "eth_call";
-        let answer = self.transport.request(METHOD, json!([call.json(), at.json()])).await?;
+        let answer = self.ask(METHOD, json!([call.json(), at.json()])).await?;
         Answer::new(METHOD, &answer).bytes("return data")
     }
 
@@ -160,7 +180,7 @@ impl Chain {
             "toBlock": quantity(filter.to),
             "topics": topics,
         }]);
-        let value = self.transport.request(METHOD, params).await?;
+        let value = self.ask(METHOD, params).await?;
         let answer = Answer::new(METHOD, &value);
         let logs: Vec<Log> = answer.items("logs")?.map(Answer::log).collect::<Result<_, _>>()?;
         for log in &logs {

@@ -83,6 +83,11 @@ impl RpcError {
             if *code == 3 || data.is_some() || message.contains("revert"))
     }
 
+    /// Whether the same request may be answered a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Status { status: 429 | 500..=599, .. })
+    }
+
     pub(super) fn bad(method: &'static str, field: &'static str, value: impl ToString) -> Self {
         Self::BadAnswer { method, field, value: shown(&value.to_string()) }
     }

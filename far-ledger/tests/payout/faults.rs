@@ -104,12 +104,6 @@ impl Transport for Mute {
         if method == "eth_sendRawTransaction" {
             return async move { Err(RpcError::Unreachable { method, reason: "lost by the test".into() }) }.boxed();
         }
-        self.inner_request(method, params)
-    }
-}
-
-impl Mute {
-    fn inner_request(&self, method: &'static str, params: Value) -> BoxFuture<'_, Result<Value, RpcError>> {
         self.0.request(method, params)
     }
 }

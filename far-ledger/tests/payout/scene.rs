@@ -46,7 +46,6 @@ impl Kind {
 
 /// Chain, contracts and a ledger.
 pub(crate) struct Scene {
-    pub(crate) kind: Kind,
     pub(crate) anvil: Anvil,
     pub(crate) deployed: Deployed,
     pub(crate) bed: Bed,
@@ -150,7 +149,7 @@ impl Scene {
         let bed = kind.bed().await;
         let ledger = bed.open().await;
         earn(&ledger, wallets).await;
-        Self { kind, anvil, deployed, bed, ledger, wallets }
+        Self { anvil, deployed, bed, ledger, wallets }
     }
 
     pub(crate) fn contract(&self) -> PayoutContract {
