@@ -6,6 +6,7 @@
 //! Price x tokens -> RunningCost (shown with every token)
 //!                -> Outcome::settle(work of each hop) -> share_out -> split -> contributions
 //!                -> Store::finalize_session -> sessions, contributions and totals of nodes, in one transaction
+//! once a week    -> payout: items by wallet -> batches -> evm: signed transactions -> the contract that pays a batch once
 //! ```
 //!
 //! What always holds:

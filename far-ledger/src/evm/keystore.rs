@@ -118,7 +118,11 @@ impl LocalSigner {
         options.open(path).map_err(file)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let made = LocalWallet::new_keystore(folder, &mut thread_rng(), password, Some(name));
-        made.map(|(wallet, _)| Self::from_wallet(wallet)).map_err(|error| failed(path, error))
+        made.map(|(wallet, _)| Self::from_wallet(wallet)).map_err(|error| {
+            // Half a keystore is none; what stays of it must not stand in the way of the next try.
+            let _ = fs::remove_file(path);
+            failed(path, error)
+        })
     }
 }
 

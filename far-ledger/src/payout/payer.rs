@@ -201,7 +201,7 @@ impl Payer {
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            match Box::pin(self.tick(UnixMillis::now())).await {
+            match self.tick(UnixMillis::now()).await {
                 Ok(tick) => {
                     for batch in &tick.confirmed {
                         tracing::info!(?batch, "payout batch settled");
@@ -226,6 +226,10 @@ impl Payer {
     /// # Errors
     /// [`PayError`]; whatever was stored before stays and is taken up again.
     pub async fn tick(&self, now: UnixMillis) -> Result<Tick, PayError> {
+        Box::pin(self.go(now)).await
+    }
+
+    async fn go(&self, now: UnixMillis) -> Result<Tick, PayError> {
         let mut tick = Tick::default();
         if let Some(span) = self.config.lease {
             let database = self.ledger.database();

@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt};
 #[derive(Debug)]
 pub(crate) struct Points {
     passed: AtomicU64,
+    statements: AtomicU64,
     ends_at: u64,
 }
 
@@ -26,14 +27,15 @@ impl Points {
         }
     }
 
-    pub(crate) fn passed(&self) -> u64 {
-        self.passed.load(Ordering::SeqCst)
+    /// All points so far, and those after statements.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        (self.passed.load(Ordering::SeqCst), self.statements.load(Ordering::SeqCst))
     }
 
     /// The points of this process. Statements are seen where the driver of the database logs them.
     pub(crate) fn of_this_process(ends_at: u64) -> &'static Self {
         static POINTS: OnceLock<Points> = OnceLock::new();
-        let points = POINTS.get_or_init(|| Self { passed: AtomicU64::new(0), ends_at });
+        let points = POINTS.get_or_init(|| Self { passed: AtomicU64::new(0), statements: AtomicU64::new(0), ends_at });
         tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Statements(points))).unwrap();
         points
     }
@@ -44,6 +46,7 @@ struct Statements(&'static Points);
 impl<S: tracing::Subscriber> Layer<S> for Statements {
     fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         if event.metadata().target() == "sqlx::query" {
+            self.0.statements.fetch_add(1, Ordering::SeqCst);
             self.0.pass();
         }
     }
@@ -84,7 +87,7 @@ impl Transport for Lossy {
         async move {
             let answer = self.inner.request(method, params).await;
             if self.only.is_none_or(|only| only == method)
-                && self.counted.fetch_add(1, Ordering::SeqCst) % self.every == 0
+                && self.counted.fetch_add(1, Ordering::SeqCst).is_multiple_of(self.every)
             {
                 self.lost.fetch_add(1, Ordering::SeqCst);
                 return Err(RpcError::Unreachable { method, reason: "lost by the test".into() });
