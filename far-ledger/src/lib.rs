@@ -74,11 +74,16 @@
 #![deny(clippy::float_arithmetic, clippy::print_stdout)]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod account;
 pub mod amount;
 pub mod contribution;
 pub mod cost;
 pub mod evm;
+pub mod fee;
 pub mod field;
+pub mod ingest;
+pub mod journal;
+pub mod key;
 pub mod node;
 pub mod payout;
 pub mod session;
@@ -87,8 +92,12 @@ pub mod store;
 pub mod time;
 pub mod wallet;
 
+pub use account::{Account, Party, Payer, Usage};
 pub use amount::Amount;
 pub use contribution::{Contribution, ContributionRow, Work};
+pub use fee::FeeRate;
+pub use journal::Posted;
+pub use key::{ApiKey, KeyRow, Secret};
 pub use node::{Node, NodeEarnings, NodeModel, NodeRow};
 pub use session::{NewSession, Outcome, Session, Status};
 pub use store::{Ledger, Store};

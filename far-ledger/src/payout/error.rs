@@ -5,7 +5,7 @@ use ethers_core::types::Address;
 use crate::{
     evm::{RpcError, SignError},
     payout::epoch::Epoch,
-    store::{BackendError, ReadError, database::Repeatable},
+    store::{BackendError, PostError, ReadError, database::Repeatable},
 };
 
 /// Why a payout did not go on. The next tick tries again.
@@ -65,6 +65,9 @@ pub enum PayError {
     /// The signer failed.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The journal does not agree with what a settled batch paid.
+    #[error("a batch is paid on the chain and the journal does not take it: {0}; run the audit")]
+    Journal(#[from] PostError),
     /// What is stored cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -83,6 +86,7 @@ impl Repeatable for PayError {
     fn backend(&self) -> Option<&BackendError> {
         match self {
             Self::Backend(error) | Self::Read(ReadError::Backend(error)) => Some(error),
+            Self::Journal(error) => error.backend(),
             _ => None,
         }
     }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::{
-    amount::NegativeAmount,
+    amount::{Amount, NegativeAmount},
     field::FieldError,
     session::Status,
     store::{
+        books::MoveError,
         database::{of_the_database, sqlite_code},
         location::Location,
     },
@@ -156,6 +157,30 @@ pub enum BeginError {
         /// The session.
         session_id: String,
     },
+    /// There is no account of this name.
+    #[error("there is no account {account}: create it and top it up")]
+    UnknownAccount {
+        /// The user.
+        account: String,
+    },
+    /// The key is not one of the account, or was revoked.
+    #[error("{key} is not a key of this account, or it was revoked: make a new one")]
+    UnknownKey {
+        /// Name of the key.
+        key: String,
+    },
+    /// The account has less than the session may cost.
+    #[error(
+        "account {account} has {available} FAR free and the session may cost {needed} FAR: top it up or ask for less"
+    )]
+    Insufficient {
+        /// The user.
+        account: String,
+        /// What it has and does not hold for other sessions.
+        available: Amount,
+        /// The most the session may cost.
+        needed: Amount,
+    },
     /// The session that has this identifier cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -200,6 +225,9 @@ pub enum FinalizeError {
         /// The node.
         node_id: String,
     },
+    /// The payer's balance does not bear the cost, or another account stands in the way.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// A value cannot be stored.
     #[error(transparent)]
     Field(#[from] FieldError),

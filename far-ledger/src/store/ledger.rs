@@ -11,7 +11,7 @@ use crate::{
         database::{Database, query, retry},
         error::{BackendError, BeginError, FailError, FinalizeError, NodeError, OpenError, ReadError},
         location::Location,
-        nodes, sessions,
+        nodes, sessions, settle,
     },
     time::UnixMillis,
 };
@@ -42,7 +42,6 @@ impl Ledger {
     }
 
     /// The database, for the operations of this crate.
-    #[allow(dead_code, reason = "accounts, audits and payouts come to use it")]
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
@@ -86,7 +85,7 @@ impl Store for Ledger {
         session_id: &'a str,
         outcome: &'a Outcome,
     ) -> BoxFuture<'a, Result<Finalized, FinalizeError>> {
-        retry(move || sessions::finalize(&self.database, session_id, outcome)).boxed()
+        retry(move || settle::finalize(&self.database, session_id, outcome)).boxed()
     }
 
     fn fail_session<'a>(

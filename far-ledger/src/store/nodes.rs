@@ -1,6 +1,7 @@
 //! Operations on nodes.
 
 use crate::{
+    account::Party,
     node::{Node, NodeEarnings, NodeModel, NodeRow},
     store::{
         database::{Database, query},
@@ -21,6 +22,10 @@ ON CONFLICT (node_id) DO UPDATE SET
     location = excluded.location,
     is_active = 1,
     last_seen = CASE WHEN excluded.last_seen > far_nodes.last_seen THEN excluded.last_seen ELSE far_nodes.last_seen END";
+
+/// What it earns goes here.
+const OPEN_ACCOUNT: &str = "
+INSERT INTO far_accounts (id, kind, created_at) VALUES ($1, 'node', $2) ON CONFLICT (id) DO NOTHING";
 
 /// Nothing where the node is unknown: the row comes from the node's own.
 const UPSERT_MODEL: &str = "
@@ -53,6 +58,8 @@ pub(super) async fn upsert(database: &Database, node: &Node) -> Result<(), NodeE
         .bind(node.last_seen.get())
         .execute(&mut transaction)
         .await?;
+    let account = Party::Node(node.node_id.clone()).to_string();
+    query(OPEN_ACCOUNT).bind(account).bind(node.last_seen.get()).execute(&mut transaction).await?;
     Ok(transaction.commit().await?)
 }
 

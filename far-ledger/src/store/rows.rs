@@ -1,14 +1,20 @@
 //! From rows to types.
 
 use crate::{
+    account::{Account, Party, Payer, Usage},
     contribution::{Contribution, ContributionRow},
+    key::KeyRow,
     node::{Node, NodeEarnings, NodeRow},
     session::{NewSession, Session, Status},
     store::{
         database::{Row, bad},
         error::ReadError,
     },
+    time::UnixMillis,
 };
+
+/// Milliseconds of a day.
+pub(super) const DAY_MS: i64 = 86_400_000;
 
 /// A type that a row says.
 pub(super) trait Read: Sized {
@@ -18,21 +24,41 @@ pub(super) trait Read: Sized {
 impl Read for Session {
     fn read(row: &Row) -> Result<Self, ReadError> {
         let status: String = row.get("status")?;
+        let account: Option<String> = row.get("account_id")?;
         Ok(Self {
             begun: NewSession {
                 id: row.get("id")?,
                 request_id: row.get("request_id")?,
                 user_wallet: row.wallet("user_wallet")?,
+                payer: account.map(|key| payer(row, &key)).transpose()?,
                 model_id: row.get("model_id")?,
                 prompt_text: row.get("prompt_text")?,
                 started_at: row.time("started_at")?,
             },
             tokens_generated: row.number("tokens_generated")?,
             total_cost: row.amount("total_cost_far")?,
+            fee: row.amount("fee_far")?,
             completed_at: row.optional_time("completed_at")?,
             status: status.parse::<Status>().map_err(|_| bad("status", &status))?,
             failure: row.get("failure")?,
         })
+    }
+}
+
+fn payer(row: &Row, key: &str) -> Result<Payer, ReadError> {
+    Ok(Payer {
+        account: user(key)?,
+        key: row.get("api_key_id")?,
+        reserve: row.amount("reserved_far")?,
+        until: row.time("reserved_until")?,
+    })
+}
+
+/// The name in the key of a user's account.
+pub(super) fn user(key: &str) -> Result<String, ReadError> {
+    match key.parse() {
+        Ok(Party::User(name)) => Ok(name),
+        _ => Err(bad("account_id", key)),
     }
 }
 
@@ -84,6 +110,45 @@ impl Read for NodeEarnings {
             earned: row.amount("earned_far")?,
             paid: row.amount("paid_far")?,
             unpaid: row.amount("unpaid_far")?,
+        })
+    }
+}
+
+impl Read for Account {
+    fn read(row: &Row) -> Result<Self, ReadError> {
+        Ok(Self {
+            name: user(&row.get::<String>("id")?)?,
+            wallet: row.wallet("wallet_address")?,
+            balance: row.amount("balance_far")?,
+            reserved: row.amount("reserved_far")?,
+            created_at: row.time("created_at")?,
+        })
+    }
+}
+
+impl Read for KeyRow {
+    fn read(row: &Row) -> Result<Self, ReadError> {
+        Ok(Self {
+            id: row.get("id")?,
+            account: user(&row.get::<String>("account_id")?)?,
+            label: row.get("label")?,
+            created_at: row.time("created_at")?,
+            revoked_at: row.optional_time("revoked_at")?,
+            last_used_at: row.optional_time("last_used_at")?,
+        })
+    }
+}
+
+impl Read for Usage {
+    fn read(row: &Row) -> Result<Self, ReadError> {
+        let day: i64 = row.get("day")?;
+        let start = day.checked_mul(DAY_MS).and_then(UnixMillis::new).ok_or_else(|| bad("day", day))?;
+        Ok(Self {
+            key: row.get("api_key_id")?,
+            day: start,
+            sessions: row.number("sessions")?,
+            tokens: row.number("tokens")?,
+            cost: row.amount("cost_far")?,
         })
     }
 }

@@ -1,57 +1,61 @@
 //! Operations on sessions.
 
 use crate::{
-    contribution::{Contribution, ContributionRow},
-    field::{self, MAX_TEXT_BYTES},
-    session::{NewSession, Outcome, Session, Status},
+    account::{Account, Party, Payer},
+    contribution::ContributionRow,
+    field::MAX_TEXT_BYTES,
+    key::KeyRow,
+    session::{NewSession, Session, Status},
     store::{
-        contract::Finalized,
-        database::{Database, Runs, Sql, Transaction, locking, query},
-        error::{BeginError, FailError, FinalizeError, ReadError},
+        database::{Database, Runs, Transaction, query, retry},
+        error::{BeginError, FailError, ReadError},
+        ledger::Ledger,
         rows::Read,
     },
     time::UnixMillis,
 };
 
 const BEGIN: &str = "
-INSERT INTO far_mesh_sessions (id, request_id, user_wallet, model_id, prompt_text, started_at, status)
-VALUES ($1, $2, $3, $4, $5, $6, 'running')
+INSERT INTO far_mesh_sessions
+    (id, request_id, user_wallet, model_id, prompt_text, started_at, account_id, api_key_id, reserved_far, reserved_until,
+     status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'running')
 ON CONFLICT (id) DO NOTHING";
 
 const GET: &str = "SELECT * FROM far_mesh_sessions WHERE id = $1";
 
-/// What is decided by how a session stands holds until the end of the transaction.
-const GET_LOCKED: Sql = locking!("SELECT * FROM far_mesh_sessions WHERE id = $1");
-
-const COMPLETE: &str = "
-UPDATE far_mesh_sessions
-SET status = 'completed', tokens_generated = $2, total_cost_far = $3, completed_at = $4
-WHERE id = $1 AND status = 'running'";
-
 const FAIL: &str = "
 UPDATE far_mesh_sessions SET status = 'failed', failure = $2, completed_at = $3
-WHERE id = $1 AND status = 'running'";
+WHERE id = $1 AND status = 'running'
+RETURNING account_id, reserved_far";
 
 const CONTRIBUTIONS: &str = "
 SELECT * FROM far_session_contributions WHERE session_id = $1 ORDER BY layers_start, node_id";
 
-const CONTRIBUTE: &str = "
-INSERT INTO far_session_contributions
-    (session_id, node_id, layers_start, layers_end, tokens_contributed, token_layers, compute_ms, exact,
-     payment_far)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+/// Nothing where too little is free: the bound stands where it is written.
+const RESERVE: &str = "
+UPDATE far_accounts SET reserved_far = reserved_far + $2 WHERE id = $1 AND balance_far - reserved_far >= $2";
 
-/// Adds only where the sum fits: SQLite would turn a sum beyond 2^63 into a float without a word.
-const EARN: &str = "
-UPDATE far_nodes
-SET total_tokens_served = total_tokens_served + $2, total_earned_far = total_earned_far + $3
-WHERE node_id = $1 AND total_tokens_served <= 9223372036854775807 - $2 AND total_earned_far <= 9223372036854775807 - $3";
+const RELEASE: &str = "
+UPDATE far_accounts SET reserved_far = CASE WHEN reserved_far >= $2 THEN reserved_far - $2 ELSE 0 END WHERE id = $1";
 
-const NODE_EXISTS: &str = "SELECT 1 FROM far_nodes WHERE node_id = $1";
+const ACCOUNT: &str = "SELECT * FROM far_accounts WHERE id = $1 AND kind = 'user'";
+
+const KEY: &str = "SELECT * FROM far_api_keys WHERE id = $1 AND account_id = $2";
+
+/// Few at a time: each is failed in a transaction of its own.
+const ABANDONED: &str = "
+SELECT id FROM far_mesh_sessions
+WHERE status = 'running' AND reserved_until IS NOT NULL AND reserved_until < $1
+ORDER BY reserved_until LIMIT 200";
 
 pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(), BeginError> {
     session.check()?;
     let mut transaction = database.begin().await?;
+    let payer = session.payer.as_ref();
+    if let Some(payer) = payer {
+        known(&mut transaction, payer).await?;
+    }
     let done = query(BEGIN)
         .bind(&session.id)
         .bind(&session.request_id)
@@ -59,6 +63,10 @@ pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(
         .bind(&session.model_id)
         .bind(&session.prompt_text)
         .bind(session.started_at.get())
+        .bind(payer.map(account_key))
+        .bind(payer.and_then(|payer| payer.key.clone()))
+        .bind(payer.map_or(0, |payer| payer.reserve.nano()))
+        .bind(payer.map(|payer| payer.until.get()))
         .execute(&mut transaction)
         .await?;
     if done == 0 {
@@ -66,103 +74,90 @@ pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(
         if stored.is_none_or(|stored| stored.begun != *session) {
             return Err(BeginError::Conflict { session_id: session.id.clone() });
         }
+    } else if let Some(payer) = payer {
+        reserve(&mut transaction, payer).await?;
     }
     Ok(transaction.commit().await?)
 }
 
-pub(super) async fn finalize(
-    database: &Database,
-    session_id: &str,
-    outcome: &Outcome,
-) -> Result<Finalized, FinalizeError> {
-    let mut transaction = database.begin().await?;
-    let row = query(GET_LOCKED).bind(session_id).fetch_optional(&mut transaction).await?;
-    let stored = row.as_ref().map(Session::read).transpose()?;
-    let session_id = session_id.to_owned();
-    match stored {
-        None => return Err(FinalizeError::UnknownSession { session_id }),
-        Some(stored) => match stored.status {
-            Status::Running => {}
-            Status::Failed => return Err(FinalizeError::Failed { session_id }),
-            Status::Completed => {
-                let rows = contributions(&mut transaction, &session_id).await?;
-                if says_the_same(&stored, rows, outcome) {
-                    return Ok(Finalized::Before);
-                }
-                return Err(FinalizeError::Conflict { session_id });
-            }
-        },
-    }
-    // Nodes are locked in their order, whatever layers they ran.
-    let mut parts: Vec<_> = outcome.contributions().iter().collect();
-    parts.sort_by(|a, b| a.node_id.cmp(&b.node_id));
-    for part in parts {
-        // The node first: a contribution of an unknown one would only say that a foreign key failed.
-        earn(&mut transaction, part).await?;
-        contribute(&mut transaction, &session_id, part).await?;
-    }
-    query(COMPLETE)
-        .bind(&session_id)
-        .bind(field::bigint("tokens_generated", outcome.tokens_generated())?)
-        .bind(outcome.total_cost().nano())
-        .bind(outcome.completed_at().get())
-        .execute(&mut transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(Finalized::Now)
+fn account_key(payer: &Payer) -> String {
+    Party::User(payer.account.clone()).to_string()
 }
 
-/// The same account, whenever it was written.
-fn says_the_same(stored: &Session, rows: Vec<ContributionRow>, outcome: &Outcome) -> bool {
-    stored.tokens_generated == outcome.tokens_generated()
-        && stored.total_cost == outcome.total_cost()
-        && rows.iter().map(|row| &row.contribution).eq(outcome.contributions())
+/// Neither accounts nor keys ever go, so what is found here is still there when the session refers to it.
+async fn known(transaction: &mut Transaction, payer: &Payer) -> Result<(), BeginError> {
+    let account = account_key(payer);
+    if query(ACCOUNT).bind(&account).fetch_optional(transaction).await?.is_none() {
+        return Err(BeginError::UnknownAccount { account: payer.account.clone() });
+    }
+    let Some(key) = &payer.key else { return Ok(()) };
+    let found = query(KEY).bind(key).bind(account).fetch_optional(transaction).await?;
+    let found = found.as_ref().map(KeyRow::read).transpose()?;
+    match found {
+        Some(row) if row.revoked_at.is_none() => Ok(()),
+        _ => Err(BeginError::UnknownKey { key: key.clone() }),
+    }
 }
 
-async fn earn(transaction: &mut Transaction, part: &Contribution) -> Result<(), FinalizeError> {
-    let done = query(EARN)
-        .bind(&part.node_id)
-        .bind(field::bigint("tokens", part.tokens)?)
-        .bind(part.payment.nano())
-        .execute(transaction)
-        .await?;
-    if done == 1 {
+async fn reserve(transaction: &mut Transaction, payer: &Payer) -> Result<(), BeginError> {
+    let key = account_key(payer);
+    if query(RESERVE).bind(&key).bind(payer.reserve.nano()).execute(transaction).await? == 1 {
         return Ok(());
     }
-    let node_id = part.node_id.clone();
-    let known = query(NODE_EXISTS).bind(&node_id).fetch_optional(transaction).await?.is_some();
-    Err(if !known { FinalizeError::UnknownNode { node_id } } else { FinalizeError::Overflow { node_id } })
-}
-
-async fn contribute(transaction: &mut Transaction, session_id: &str, part: &Contribution) -> Result<(), FinalizeError> {
-    query(CONTRIBUTE)
-        .bind(session_id)
-        .bind(&part.node_id)
-        .bind(i64::from(part.layers_start))
-        .bind(i64::from(part.layers_end))
-        .bind(field::bigint("tokens", part.tokens)?)
-        .bind(field::bigint("token_layers", part.token_layers)?)
-        .bind(field::bigint("compute_ms", part.compute_ms)?)
-        .bind(i64::from(part.exact))
-        .bind(part.payment.nano())
-        .execute(transaction)
-        .await?;
-    Ok(())
+    let row = query(ACCOUNT).bind(&key).fetch_optional(transaction).await?;
+    let found = row.as_ref().map(Account::read).transpose()?;
+    Err(BeginError::Insufficient {
+        account: payer.account.clone(),
+        available: found.map(|account| account.available()).unwrap_or_default(),
+        needed: payer.reserve,
+    })
 }
 
 pub(super) async fn fail(database: &Database, session_id: &str, reason: &str, at: UnixMillis) -> Result<(), FailError> {
     let reason = storable(reason);
     let mut transaction = database.begin().await?;
-    let done = query(FAIL).bind(session_id).bind(reason).bind(at.get()).execute(&mut transaction).await?;
-    if done == 0 {
+    let failed = query(FAIL).bind(session_id).bind(reason).bind(at.get()).fetch_optional(&mut transaction).await?;
+    let Some(row) = failed else {
         let session_id = session_id.to_owned();
-        match get(&mut transaction, &session_id).await?.map(|stored| stored.status) {
-            None => return Err(FailError::UnknownSession { session_id }),
-            Some(Status::Failed) => return Ok(()),
-            Some(status) => return Err(FailError::Completed { session_id, status }),
-        }
+        return match get(&mut transaction, &session_id).await?.map(|stored| stored.status) {
+            None => Err(FailError::UnknownSession { session_id }),
+            Some(Status::Failed) => Ok(()),
+            Some(status) => Err(FailError::Completed { session_id, status }),
+        };
+    };
+    if let Some(account) = row.get::<Option<String>>("account_id")? {
+        let held = row.amount("reserved_far")?;
+        query(RELEASE).bind(account).bind(held.nano()).execute(&mut transaction).await?;
     }
     Ok(transaction.commit().await?)
+}
+
+impl Ledger {
+    /// Fails the sessions whose payer's FAR was held until before `now`: their coordinator did not end them. Says how many
+    /// there were. Call it now and then.
+    ///
+    /// # Errors
+    /// [`FailError`].
+    pub async fn release_abandoned(&self, now: UnixMillis) -> Result<u64, FailError> {
+        let mut count = 0_u64;
+        loop {
+            let rows = retry(|| async {
+                let rows = query(ABANDONED).bind(now.get()).fetch_all(&mut self.database().read().await?).await?;
+                rows.iter().map(|row| row.get::<String>("id")).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
+            if rows.is_empty() {
+                return Ok(count);
+            }
+            for id in rows {
+                match retry(|| fail(self.database(), &id, "its coordinator did not end it in time", now)).await {
+                    // Ended at the last moment.
+                    Err(FailError::Completed { .. }) => {}
+                    failed => failed.map(|()| count = count.saturating_add(1))?,
+                }
+            }
+        }
+    }
 }
 
 /// A reason is for people: rather cut than lost.

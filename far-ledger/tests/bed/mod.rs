@@ -1,5 +1,7 @@
 //! A database of its own for each test: a SQLite file in a fresh folder, or a fresh database of a PostgreSQL server.
 
+pub(crate) mod server;
+
 use std::{
     str::FromStr,
     sync::atomic::{AtomicU32, Ordering},
@@ -52,13 +54,13 @@ impl Bed {
     }
 
     pub(crate) fn location(&self) -> Location {
-        self.address().into()
+        self.url().into()
     }
 
-    /// The location as a text, for a process of its own.
-    pub(crate) fn address(&self) -> String {
+    /// The location as a text that another process can open.
+    pub(crate) fn url(&self) -> String {
         match self {
-            Self::Sqlite(dir) => dir.path().join("ledger.db").to_str().unwrap().to_owned(),
+            Self::Sqlite(dir) => dir.path().join("ledger.db").display().to_string(),
             Self::Postgres { server, name } => url(server, name),
         }
     }

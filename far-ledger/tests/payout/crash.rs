@@ -44,7 +44,7 @@ async fn every_point_of_a_payout(kind: Kind) {
         scene.bed = template.copy().await;
         let ended = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::payer", "--ignored", "--nocapture"])
-            .env(CHILD, json!({"rpc": scene.anvil.url, "ledger": scene.bed.address(), "contract": scene.contract().address, "at": at}).to_string())
+            .env(CHILD, json!({"rpc": scene.anvil.url, "ledger": scene.bed.url(), "contract": scene.contract().address, "at": at}).to_string())
             .output()
             .unwrap();
         let crashed = ended.status.signal() == Some(6);

@@ -8,6 +8,7 @@
 
 mod anvil;
 #[path = "../bed/mod.rs"]
+#[allow(dead_code, reason = "another suite uses the rest")]
 mod bed;
 mod cases;
 mod crash;

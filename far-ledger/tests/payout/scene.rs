@@ -217,6 +217,7 @@ impl Scene {
             assert_eq!((batch.status.as_str(), batch.halted.as_deref()), ("confirmed", None));
             assert!(batch.tx_hash.is_some() && batch.block_number.is_some(), "{batch:?}");
         }
+        assert_eq!(ledger.audit().await.unwrap(), [], "journal, balances and contributions agree");
         for index in (0..self.wallets).step_by(37) {
             let node = format!("node-{index:04}");
             let sums = ledger.node_earnings(&node).await.unwrap().unwrap();

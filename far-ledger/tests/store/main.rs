@@ -7,5 +7,6 @@
 
 #[path = "../bed/mod.rs"]
 mod bed;
+mod crash;
 mod postgres;
 mod sqlite;

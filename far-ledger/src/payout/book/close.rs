@@ -11,7 +11,7 @@ use crate::{
         item::{self, PayoutContract},
         plan::{Balance, Plan, PlannedBatch, Rules},
     },
-    store::database::{Database, Runs, Sql, Topic, Transaction, query},
+    store::database::{Database, Runs, Sql, Topic, Transaction, batch, query},
     time::UnixMillis,
 };
 
@@ -58,17 +58,12 @@ FROM far_session_contributions WHERE payment_batch_id = $1 GROUP BY node_id";
 
 const BATCH: &str = "INSERT INTO payout_batch (batch_id, epoch, seq, digest) VALUES ($1, $2, $3, $4)";
 
-/// All items of a batch, in their order.
-const ITEMS: Sql = Sql {
-    sqlite: "
-INSERT INTO payout_item (epoch, address, batch_id, place, amount_far)
-SELECT $1, address.value, $2, address.key, amount.value
-FROM json_each($3) address JOIN json_each($4) amount ON amount.key = address.key",
-    postgres: "
-INSERT INTO payout_item (epoch, address, batch_id, place, amount_far)
-SELECT $1, item.address, $2, item.place - 1, item.amount
-FROM UNNEST($3, $4) WITH ORDINALITY AS item (address, amount, place)",
-};
+batch! {
+    static ITEMS = "INSERT INTO payout_item (epoch, address, batch_id, place, amount_far)
+        SELECT b.epoch, b.address, b.batch, b.place, b.amount FROM"
+        (epoch: Int, address: Text, batch: Text, place: Int, amount: Int)
+        "WHERE TRUE";
+}
 
 /// What an epoch is closed with.
 #[derive(Clone, Debug)]
@@ -157,9 +152,11 @@ async fn write_batch(
         .bind(hash_text(item::digest(&batch.items)))
         .execute(transaction)
         .await?;
-    let wallets: Vec<String> = batch.items.iter().map(|item| item.wallet.to_string()).collect();
-    let amounts: Vec<i64> = batch.items.iter().map(|item| item.amount.nano()).collect();
-    query(ITEMS).bind(epoch).bind(&id).bind(wallets).bind(amounts).execute(transaction).await?;
+    let mut rows = ITEMS.rows();
+    for (place, item) in (0_i64..).zip(&batch.items) {
+        rows.push((epoch, item.wallet.to_string(), id.clone(), place, item.amount.nano()));
+    }
+    rows.execute(transaction).await?;
     let nodes = i64::try_from(batch.nodes.iter().flatten().count()).unwrap_or(i64::MAX);
     query(TOTALS).bind(&id).bind(nodes).bind(total.nano()).execute(transaction).await?;
     Ok(())

@@ -3,7 +3,9 @@
 use ethers_core::types::{Address, H256};
 
 use crate::{
+    account::Party,
     evm::SignedTx,
+    journal::{Kind, Line, Posting},
     payout::{
         book::{
             read::FILL,
@@ -12,7 +14,10 @@ use crate::{
         decide::{Owner, Status},
         error::PayError,
     },
-    store::database::{Database, Topic, query},
+    store::{
+        books::post,
+        database::{Database, Topic, query},
+    },
     time::UnixMillis,
     wallet::WalletAddress,
 };
@@ -44,6 +49,11 @@ WHERE id = $1 AND status NOT IN ('confirmed', 'halted')";
 const PAY: &str = "
 UPDATE far_session_contributions SET paid_at = $2, payment_tx_hash = $3
 WHERE payment_batch_id = $1 AND paid_at IS NULL";
+
+const EARNED: &str = "
+SELECT node_id, CAST(SUM(payment_far) AS BIGINT) AS earned_far
+FROM far_session_contributions WHERE payment_batch_id = $1
+GROUP BY node_id ORDER BY node_id";
 
 const CREDIT: &str = "UPDATE payout_item SET credited = 1 WHERE batch_id = $1 AND address = $2";
 
@@ -129,7 +139,8 @@ pub(in crate::payout) async fn mark(database: &Database, batch: H256, status: St
     Ok(transaction.commit().await?)
 }
 
-/// Settles a batch and the contributions it pays. `false` where that was done before.
+/// Settles a batch: the contributions it pays, and in the journal what its nodes do not have here any more. `false` where that
+/// was done before.
 pub(in crate::payout) async fn confirm(
     database: &Database,
     batch: H256,
@@ -147,6 +158,12 @@ pub(in crate::payout) async fn confirm(
     for wallet in &mined.credited {
         query(CREDIT).bind(&id).bind(wallet.to_string()).execute(&mut transaction).await?;
     }
+    let mut lines = Vec::new();
+    for row in query(EARNED).bind(&id).fetch_all(&mut transaction).await? {
+        let node = Party::Node(row.get("node_id")?);
+        lines.push(Line { debit: node, credit: Party::Outside, amount: row.amount("earned_far")? });
+    }
+    post(&mut transaction, &Posting::new(Kind::Payout, &id, lines, now)).await?;
     transaction.commit().await?;
     Ok(true)
 }

@@ -3,7 +3,7 @@
 //! Every operation of the ledger is written once, against a [`Transaction`] and [`query`]: TEXT and BIGINT, parameters
 //! `$1`, `$2`. Where the databases must differ (a row lock, a batch as arrays or as JSON) an operation names both texts
 //! in one [`Sql`], side by side. `sqlite` and `postgres` know how to connect, `migrate` brings either schema up to date,
-//! `pool` hands out transactions, `query` and `row` carry values in and out, `retry` repeats what may be repeated.
+//! `pool` hands out transactions, `query`, `rows` and `row` carry values in and out, `retry` repeats what may be repeated.
 //!
 //! # How writers are kept apart
 //!
@@ -36,6 +36,7 @@ mod postgres;
 mod query;
 mod retry;
 mod row;
+mod rows;
 mod sql;
 mod sqlite;
 
@@ -43,5 +44,8 @@ pub(crate) use pool::{Database, Runs, Topic, Transaction};
 pub(crate) use query::query;
 pub(crate) use retry::{Repeatable, of_the_database, retry};
 pub(crate) use row::{Row, bad};
-pub(crate) use sql::{Sql, locking};
+pub(crate) use rows::{Batch, Kind, batch};
+pub(crate) use sql::Sql;
+#[allow(unused_imports, reason = "payouts use it")]
+pub(crate) use sql::locking;
 pub(crate) use sqlite::sqlite_code;

@@ -12,7 +12,6 @@ use crate::store::{
 const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// All statements see one moment.
-#[allow(dead_code, reason = "accounts, audits and payouts come to use it")]
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// A database with its connections. Cloning shares them.
@@ -52,13 +51,14 @@ pub(crate) enum Handle<'c> {
 }
 
 /// Work that one transaction at a time may do in the whole database, where there is no row to lock.
-#[allow(dead_code, reason = "accounts, audits and payouts come to use it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topic {
     /// The schema.
     Migrations,
     /// A minute's metrics, roll-ups and what retention removes.
     Upkeep,
+    /// Which wallet is whose.
+    Wallets,
     /// Epochs, batches and nonces of payouts.
     Payouts,
 }
@@ -80,7 +80,6 @@ impl Database {
     }
 
     /// Begins a transaction that only reads, all of it from one moment. It holds up no writer.
-    #[allow(dead_code, reason = "accounts, audits and payouts come to use it")]
     pub(crate) async fn snapshot(&self) -> Result<Transaction, sqlx::Error> {
         match self {
             Self::Sqlite { readers, .. } => Ok(Transaction::Sqlite(readers.begin_with("BEGIN DEFERRED").await?)),
@@ -139,6 +138,7 @@ impl Topic {
             Self::Migrations => 1,
             Self::Upkeep => 2,
             Self::Payouts => 3,
+            Self::Wallets => 4,
         };
         0x0066_6172_0000_0000 | topic
     }

@@ -6,7 +6,7 @@ use sqlx::{Postgres, Sqlite, postgres::PgArguments, query::Query as Bound, sqlit
 use crate::store::database::{
     pool::{Handle, Runs},
     row::Row,
-    sql::{Bind, Sql, Value},
+    sql::{Array, Bind, Sql, Value, json},
 };
 
 /// A statement whose values are bound one after another, `$1` first.
@@ -24,6 +24,12 @@ pub(crate) struct Query {
 impl Query {
     pub(crate) fn bind(mut self, value: impl Bind) -> Self {
         self.values.push(value.value());
+        self
+    }
+
+    /// Binds the columns of many rows: they are the only values of the statement.
+    pub(super) fn bind_rows(mut self, columns: Vec<Array>) -> Self {
+        self.values.push(Value::Rows(columns));
         self
     }
 
@@ -84,7 +90,7 @@ fn sqlite(query: Bound<'static, Sqlite, SqliteArguments>, value: Value) -> Bound
         Value::Text(text) => query.bind(text),
         Value::Int(int) => query.bind(int),
         Value::Texts(texts) => query.bind(serde_json::Value::from(texts).to_string()),
-        Value::Ints(ints) => query.bind(serde_json::Value::from(ints).to_string()),
+        Value::Rows(columns) => query.bind(json(columns)),
     }
 }
 
@@ -93,6 +99,9 @@ fn postgres(query: Bound<'static, Postgres, PgArguments>, value: Value) -> Bound
         Value::Text(text) => query.bind(text),
         Value::Int(int) => query.bind(int),
         Value::Texts(texts) => query.bind(texts),
-        Value::Ints(ints) => query.bind(ints),
+        Value::Rows(columns) => columns.into_iter().fold(query, |query, column| match column {
+            Array::Text(texts) => query.bind(texts),
+            Array::Int(ints) => query.bind(ints),
+        }),
     }
 }

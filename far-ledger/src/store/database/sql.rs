@@ -16,11 +16,13 @@ impl From<&'static str> for Sql {
 /// A SELECT that keeps the rows it finds from being changed by others until the transaction ends.
 ///
 /// On SQLite the transaction itself does. `NO KEY`: rows that refer to them may still be written.
+#[allow(unused_macros, reason = "payouts use it")]
 macro_rules! locking {
     ($select:literal) => {
         $crate::store::database::Sql { sqlite: $select, postgres: concat!($select, " FOR NO KEY UPDATE") }
     };
 }
+#[allow(unused_imports, reason = "payouts use it")]
 pub(crate) use locking;
 
 /// What may be bound to a parameter.
@@ -30,8 +32,30 @@ pub(crate) enum Value {
     Int(Option<i64>),
     /// An array on PostgreSQL, its JSON on SQLite: `= ANY($1)` here, `IN (SELECT value FROM json_each($1))` there.
     Texts(Vec<String>),
-    /// The same of numbers.
-    Ints(Vec<i64>),
+    /// The columns of many rows: an array each on PostgreSQL, all in one JSON text on SQLite.
+    Rows(Vec<Array>),
+}
+
+/// A column of many rows.
+#[derive(Debug)]
+pub(crate) enum Array {
+    Text(Vec<Option<String>>),
+    Int(Vec<Option<i64>>),
+}
+
+/// The rows as JSON: `[[...], [...]]`.
+pub(super) fn json(columns: Vec<Array>) -> String {
+    let columns: Vec<Vec<serde_json::Value>> = columns
+        .into_iter()
+        .map(|column| match column {
+            Array::Text(texts) => texts.into_iter().map(Into::into).collect(),
+            Array::Int(ints) => ints.into_iter().map(Into::into).collect(),
+        })
+        .collect();
+    let count = columns.iter().map(Vec::len).max().unwrap_or_default();
+    let mut columns: Vec<_> = columns.into_iter().map(IntoIterator::into_iter).collect();
+    let rows = (0..count).map(|_| columns.iter_mut().map(|column| column.next().unwrap_or_default()).collect());
+    serde_json::Value::Array(rows.collect()).to_string()
 }
 
 /// A type that is stored as TEXT or BIGINT.
@@ -90,11 +114,5 @@ impl Bind for Option<&str> {
 impl Bind for Vec<String> {
     fn value(self) -> Value {
         Value::Texts(self)
-    }
-}
-
-impl Bind for Vec<i64> {
-    fn value(self) -> Value {
-        Value::Ints(self)
     }
 }

@@ -1,12 +1,21 @@
 //! The ledger as a caller sees it: the same tests on every database.
 
+mod accounts;
+mod audit;
 mod concurrency;
 mod conservation;
+mod deposits;
+mod ingest;
+mod keys;
 mod nodes;
 mod opening;
+mod records;
 mod sessions;
 
-use far_ledger::{Amount, Contribution, Ledger, NewSession, Node, Outcome, Store, UnixMillis, Work, cost::Price};
+use far_ledger::{
+    Amount, Contribution, Ledger, NewSession, Node, Outcome, Party, Payer, Posted, Store, UnixMillis, Work,
+    cost::Price, store::TopUp,
+};
 
 use crate::bed::Bed;
 
@@ -57,13 +66,34 @@ pub(super) fn outcome_for(node: &str, tokens: u64, cost: Amount) -> Outcome {
     Outcome::new(1, cost, vec![part], at(9)).unwrap()
 }
 
+/// The balance of a party, which must have an account.
+pub(super) async fn balance(store: &Ledger, party: &str) -> i64 {
+    store.balance(&party.parse().unwrap()).await.unwrap().unwrap()
+}
+
+/// A user with a balance.
+pub(super) async fn user(store: &Ledger, name: &str, nano_far: i64) {
+    store.create_account(name, at(1)).await.unwrap();
+    let key = format!("first of {name}");
+    let top_up = TopUp { account: name.into(), amount: nano(nano_far), key, at: at(1) };
+    assert_eq!(store.top_up(&top_up).await.unwrap(), Posted::Now);
+}
+
+/// A session that a user pays for, of at most `most` nano-FAR, that may run until 1,000.
+pub(super) fn paid_session(id: &str, account: &str, most: i64) -> NewSession {
+    let payer = Payer { account: account.into(), key: None, reserve: nano(most), until: at(1_000) };
+    NewSession { payer: Some(payer), ..session(id) }
+}
+
 /// Every number of the ledger that must agree with another: costs with payments, totals of nodes with sums of payments.
 pub(super) async fn assert_balanced(store: &Ledger, sessions: &[String]) -> Amount {
     let mut all = Amount::ZERO;
     for id in sessions {
-        let cost = store.session(id).await.unwrap().unwrap().total_cost;
+        let session = store.session(id).await.unwrap().unwrap();
+        let (cost, fee) = (session.total_cost, session.fee);
         let rows = store.contributions(id).await.unwrap();
-        assert_eq!(Amount::checked_sum(rows.iter().map(|row| row.contribution.payment)), Some(cost), "{id}");
+        let parts = rows.iter().map(|row| row.contribution.payment).chain([fee]);
+        assert_eq!(Amount::checked_sum(parts), Some(cost), "{id}");
         all = all.checked_add(cost).unwrap();
     }
     let mut earned = Amount::ZERO;
@@ -73,6 +103,8 @@ pub(super) async fn assert_balanced(store: &Ledger, sessions: &[String]) -> Amou
         assert_eq!(sums.paid.checked_add(sums.unpaid), Some(sums.earned));
         earned = earned.checked_add(sums.earned).unwrap();
     }
-    assert_eq!(earned, all);
+    let fees = store.balance(&Party::Fees).await.unwrap().unwrap();
+    assert_eq!(earned.nano() + fees, all.nano());
+    assert_eq!(store.audit().await.unwrap(), []);
     all
 }
