@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use far_ledger::{NewSession, Node, Outcome, SqliteStore, Store, UnixMillis, Work, cost::Price};
+use far_ledger::{Ledger, NewSession, Node, Outcome, Store, UnixMillis, Work, cost::Price};
 use futures::future::join_all;
 
 const SESSIONS: usize = 2000;
@@ -10,7 +10,7 @@ const SESSIONS: usize = 2000;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
-    let store = SqliteStore::open(dir.path().join("ledger.db")).await?;
+    let store = Ledger::open(dir.path().join("ledger.db")).await?;
     let now = UnixMillis::now();
     let hops = ["a", "b", "c"].map(|node| Work {
         node_id: node.into(),

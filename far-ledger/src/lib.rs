@@ -6,6 +6,7 @@
 //! Price x tokens -> RunningCost (shown with every token)
 //!                -> Outcome::settle(work of each hop) -> share_out -> split -> contributions
 //!                -> Store::finalize_session -> sessions, contributions and totals of nodes, in one transaction
+//! once a week    -> payout: items by wallet -> batches -> evm: signed transactions -> the contract that pays a batch once
 //! ```
 //!
 //! What always holds:
@@ -25,14 +26,14 @@
 //!
 //! ```
 //! use far_ledger::{
-//!     NewSession, Node, Outcome, SqliteStore, Store, UnixMillis, Work,
+//!     NewSession, Node, Outcome, Ledger, Store, UnixMillis, Work,
 //!     cost::{Price, RunningCost},
 //! };
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
-//! let store = SqliteStore::open(dir.path().join("ledger.db")).await?;
+//! let store = Ledger::open(dir.path().join("ledger.db")).await?;
 //! let now = UnixMillis::now();
 //!
 //! // Providers are known before they earn.
@@ -73,21 +74,32 @@
 #![deny(clippy::float_arithmetic, clippy::print_stdout)]
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
+pub mod account;
 pub mod amount;
 pub mod contribution;
 pub mod cost;
+pub mod evm;
+pub mod fee;
 pub mod field;
+pub mod ingest;
+pub mod journal;
+pub mod key;
 pub mod node;
+pub mod payout;
 pub mod session;
 pub mod share;
 pub mod store;
 pub mod time;
 pub mod wallet;
 
+pub use account::{Account, Party, Payer, Usage};
 pub use amount::Amount;
 pub use contribution::{Contribution, ContributionRow, Work};
+pub use fee::FeeRate;
+pub use journal::Posted;
+pub use key::{ApiKey, KeyRow, Secret};
 pub use node::{Node, NodeEarnings, NodeModel, NodeRow};
 pub use session::{NewSession, Outcome, Session, Status};
-pub use store::{SqliteStore, Store};
+pub use store::{Ledger, Store};
 pub use time::UnixMillis;
 pub use wallet::WalletAddress;

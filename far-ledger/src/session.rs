@@ -3,9 +3,11 @@
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use crate::{
+    account::Payer,
     amount::Amount,
     contribution::{Contribution, ShareOutError, Work, share_out},
     cost::{CostError, Price},
+    fee::FeeRate,
     field::{self, FieldError, MAX_PROMPT_BYTES},
     time::UnixMillis,
     wallet::WalletAddress,
@@ -20,6 +22,8 @@ pub struct NewSession {
     pub request_id: Option<String>,
     /// Wallet of the user who pays.
     pub user_wallet: Option<WalletAddress>,
+    /// The account that pays; `None` where the coordinator asks for no key.
+    pub payer: Option<Payer>,
     /// The model it runs.
     pub model_id: String,
     /// The prompt. Give it only where the operator turned storing on.
@@ -49,6 +53,8 @@ pub struct Session {
     pub tokens_generated: u64,
     /// What it cost.
     pub total_cost: Amount,
+    /// What of the cost is the operator's; the rest is the contributions' payments.
+    pub fee: Amount,
     /// When it ended.
     pub completed_at: Option<UnixMillis>,
     /// How it stands.
@@ -59,12 +65,13 @@ pub struct Session {
 
 /// How a session ended: its cost, fully shared out.
 ///
-/// Invariant: the payments of the contributions sum to the total cost, and no two contributions have the same node and
-/// first layer. There is no way to make one for which this does not hold.
+/// Invariant: the operator's fee and the payments of the contributions sum to the total cost, and no two contributions
+/// have the same node and first layer. There is no way to make one for which this does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     tokens_generated: u64,
     total_cost: Amount,
+    fee: Amount,
     completed_at: UnixMillis,
     contributions: Vec<Contribution>,
 }
@@ -83,10 +90,10 @@ pub enum OutcomeError {
     #[error(transparent)]
     Field(#[from] FieldError),
     /// The payments are not the cost.
-    #[error("the payments sum to {} FAR and the session cost {total_cost} FAR: split the cost with share_out",
+    #[error("fee and payments sum to {} FAR and the session cost {total_cost} FAR: split the cost with share_out",
         .payments.map_or_else(|| "more than an amount can hold".to_owned(), |sum| sum.to_string()))]
     Unbalanced {
-        /// Sum of the payments; `None` beyond [`Amount::MAX`].
+        /// Sum of the fee and the payments; `None` beyond [`Amount::MAX`].
         payments: Option<Amount>,
         /// Cost of the session.
         total_cost: Amount,
@@ -113,6 +120,7 @@ impl NewSession {
             id: id.into(),
             request_id: None,
             user_wallet: None,
+            payer: None,
             model_id: model_id.into(),
             prompt_text: None,
             started_at,
@@ -123,12 +131,13 @@ impl NewSession {
         field::id("session id", &self.id)?;
         field::id("model_id", &self.model_id)?;
         self.request_id.as_deref().map_or(Ok(()), |id| field::id("request_id", id))?;
+        self.payer.as_ref().map_or(Ok(()), Payer::check)?;
         self.prompt_text.as_deref().map_or(Ok(()), |prompt| field::text("prompt_text", prompt, MAX_PROMPT_BYTES))
     }
 }
 
 impl Outcome {
-    /// Prices `tokens_generated` tokens and splits their cost over the work that was done.
+    /// Prices `tokens_generated` tokens and splits their cost over the work that was done; the operator takes nothing.
     ///
     /// # Errors
     /// [`OutcomeError`] when the cost does not fit an amount, or when there is a cost and no work to split it by.
@@ -138,30 +147,44 @@ impl Outcome {
         work: &[Work],
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        let total_cost = price.of(tokens_generated)?;
-        Self::new(tokens_generated, total_cost, share_out(total_cost, work)?, completed_at)
+        Self::settle_with_fee(price, FeeRate::ZERO, tokens_generated, work, completed_at)
     }
 
-    /// As [`Outcome::settle`], where `asked` token-layers were asked for and only those of `work` are vouched for. Nobody
-    /// pays for the rest and nobody else gets it, so that nobody gains when the word for another's work is missing.
+    /// Prices `tokens_generated` tokens, takes the operator's fee and splits the rest over the work that was done.
     ///
     /// # Errors
-    /// As [`Outcome::settle`], but where none is vouched for there is no cost.
+    /// [`OutcomeError`] when the cost does not fit an amount, or when something is left and no work to split it by.
+    pub fn settle_with_fee(
+        price: Price,
+        rate: FeeRate,
+        tokens_generated: u64,
+        work: &[Work],
+        completed_at: UnixMillis,
+    ) -> Result<Self, OutcomeError> {
+        Self::settle_vouched(price, rate, tokens_generated, work, 0, completed_at)
+    }
+
+    /// As [`Outcome::settle_with_fee`], where `asked` token-layers were asked for and only those of `work` are vouched for.
+    /// Nobody pays for the rest and nobody else gets it, so that nobody gains when the word for another's work is missing.
+    ///
+    /// # Errors
+    /// As there, but where none is vouched for there is no cost.
     pub fn settle_vouched(
         price: Price,
+        rate: FeeRate,
         tokens_generated: u64,
         work: &[Work],
         asked: u64,
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        let whole = price.of(tokens_generated)?;
         let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
         let vouched = work.iter().map(layers).fold(0, u64::saturating_add);
-        let cost = whole.share(vouched, asked);
-        Self::new(tokens_generated, cost, share_out(cost, work)?, completed_at)
+        let total_cost = price.of(tokens_generated)?.share(vouched, asked);
+        let (fee, rest) = rate.of(total_cost);
+        Self::with_fee(tokens_generated, total_cost, fee, share_out(rest, work)?, completed_at)
     }
 
-    /// An outcome from contributions that are already shared out.
+    /// An outcome without a fee from contributions that are already shared out.
     ///
     /// # Errors
     /// [`OutcomeError::Unbalanced`] when the payments do not sum to the cost, [`OutcomeError::Twice`] when a node appears
@@ -169,6 +192,20 @@ impl Outcome {
     pub fn new(
         tokens_generated: u64,
         total_cost: Amount,
+        contributions: Vec<Contribution>,
+        completed_at: UnixMillis,
+    ) -> Result<Self, OutcomeError> {
+        Self::with_fee(tokens_generated, total_cost, Amount::ZERO, contributions, completed_at)
+    }
+
+    /// An outcome from a fee and contributions that are already shared out.
+    ///
+    /// # Errors
+    /// As [`Outcome::new`].
+    pub fn with_fee(
+        tokens_generated: u64,
+        total_cost: Amount,
+        fee: Amount,
         mut contributions: Vec<Contribution>,
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
@@ -184,13 +221,13 @@ impl Outcome {
                 return Err(OutcomeError::Twice { node_id: part.node_id.clone(), layers_start: part.layers_start });
             }
         }
-        let payments = Amount::checked_sum(contributions.iter().map(|part| part.payment));
+        let payments = Amount::checked_sum(contributions.iter().map(|part| part.payment).chain([fee]));
         if payments != Some(total_cost) {
             return Err(OutcomeError::Unbalanced { payments, total_cost });
         }
         // The order in which the ledger gives them back, so that a repeated outcome can be compared.
         contributions.sort_by(|a, b| (a.layers_start, &a.node_id).cmp(&(b.layers_start, &b.node_id)));
-        Ok(Self { tokens_generated, total_cost, completed_at, contributions })
+        Ok(Self { tokens_generated, total_cost, fee, completed_at, contributions })
     }
 
     /// Tokens generated.
@@ -203,9 +240,20 @@ impl Outcome {
         self.total_cost
     }
 
+    /// What of the cost is the operator's.
+    pub fn fee(&self) -> Amount {
+        self.fee
+    }
+
     /// When it ended.
     pub fn completed_at(&self) -> UnixMillis {
         self.completed_at
+    }
+
+    /// Whether both are one account, whenever they were made.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let of = |outcome: &Self| (outcome.tokens_generated, outcome.total_cost, outcome.fee);
+        of(self) == of(other) && self.contributions == other.contributions
     }
 
     /// Who did what, in the order of layers, then of nodes.
@@ -288,8 +336,9 @@ mod tests {
             exact: true,
         };
         let price = Price::new(Amount::from_nano(7).unwrap());
-        let settle =
-            |work: &[Work], asked| Outcome::settle_vouched(price, 100, work, asked, UnixMillis::default()).unwrap();
+        let settle = |work: &[Work], asked| {
+            Outcome::settle_vouched(price, FeeRate::ZERO, 100, work, asked, UnixMillis::default()).unwrap()
+        };
         let paid =
             |outcome: &Outcome| outcome.contributions().iter().map(|part| part.payment.nano()).collect::<Vec<_>>();
         let whole = settle(&[work("a", 0, 60), work("b", 10, 60)], 1200);

@@ -2,23 +2,43 @@
 
 use std::path::PathBuf;
 
-use crate::{amount::NegativeAmount, field::FieldError, session::Status};
+use sqlx::postgres::PgDatabaseError;
+
+use crate::{
+    amount::{Amount, NegativeAmount},
+    field::FieldError,
+    session::Status,
+    store::{
+        books::MoveError,
+        database::{of_the_database, sqlite_code},
+        location::Location,
+    },
+};
 
 /// The database does not do what it is asked. The cause is not in the request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// Somebody else holds the database: repeat the call.
-    #[error("the ledger is busy: another writer held it for longer than the timeout, repeat the call")]
+    /// Somebody else holds the database, or its server does not answer: repeat the call.
+    #[error("the ledger did not answer in time: another writer holds it or its server is down, repeat the call")]
     Busy(#[source] sqlx::Error),
+    /// Two writers got in each other's way, again and again: repeat the call.
+    #[error("the ledger broke the transaction off for another writer's, repeat the call")]
+    Conflict(#[source] sqlx::Error),
+    /// The connection to the server broke. Whether the last call was written is not known: repeat it.
+    #[error("the connection to the ledger's server was lost: repeat the call once the server is up")]
+    Lost(#[source] sqlx::Error),
     /// There is no room.
     #[error("the disk of the ledger is full: make room, then repeat the call")]
     Full(#[source] sqlx::Error),
-    /// The file may only be read.
-    #[error("the ledger can only be read: give this process the right to write the file and its directory")]
+    /// The ledger may only be read.
+    #[error(
+        "the ledger can only be read: give this process the right to write the file and its directory, or name a server \
+         that is no standby"
+    )]
     ReadOnly(#[source] sqlx::Error),
     /// The file is damaged.
-    #[error("the ledger's file is damaged: stop, keep a copy, and restore the last backup")]
+    #[error("the ledger's database is damaged: stop, keep a copy, and restore the last backup")]
     Damaged(#[source] sqlx::Error),
     /// The store was closed.
     #[error("the ledger is closed: open it again")]
@@ -50,43 +70,53 @@ pub enum OpenError {
         #[source]
         source: Box<sqlx::Error>,
     },
+    /// The server cannot be reached or does not let us in.
+    #[error(
+        "the ledger {ledger} cannot be opened: see that its server runs and that POSTGRES_URL names a user and a \
+             database that it knows"
+    )]
+    Server {
+        /// The ledger.
+        ledger: Location,
+        /// What the server or the system said.
+        #[source]
+        source: Box<sqlx::Error>,
+    },
     /// The database belongs to another program.
-    #[error("{} is a database of another program (it has a table {table:?}): name another file", .path.display())]
+    #[error("{ledger} is a database of another program (it has a table {table:?}): name another one")]
     Foreign {
-        /// The file.
-        path: PathBuf,
+        /// The ledger.
+        ledger: Location,
         /// A table that is not ours.
         table: String,
     },
     /// A newer version made the schema.
     #[error(
-        "the ledger {} has schema {found}, this program knows up to {known}: use the newer version that wrote it",
-        .path.display()
+        "the ledger {ledger} has schema {found}, this program knows up to {known}: use the newer version that wrote it"
     )]
     NewerSchema {
-        /// The file.
-        path: PathBuf,
-        /// Schema of the file.
+        /// The ledger.
+        ledger: Location,
+        /// Schema of the ledger.
         found: i64,
         /// Newest schema of this program.
         known: i64,
     },
-    /// A migration in the file is not the one of this program.
+    /// A migration in it is not the one of this program.
     #[error(
-        "the ledger {} was made by another build: its migration {version} differs; use that build or name another file",
-        .path.display()
+        "the ledger {ledger} was made by another build: its migration {version} differs; use that build or name another"
     )]
     OtherSchema {
-        /// The file.
-        path: PathBuf,
+        /// The ledger.
+        ledger: Location,
         /// The migration.
         version: i64,
     },
     /// A migration failed; the schema is as before.
-    #[error("the ledger {} could not be migrated, its schema is as before", .path.display())]
+    #[error("the ledger {ledger} could not be migrated, its schema is as before")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// The ledger.
+        ledger: Location,
         /// What failed.
         #[source]
         source: Box<sqlx::migrate::MigrateError>,
@@ -126,6 +156,30 @@ pub enum BeginError {
     Conflict {
         /// The session.
         session_id: String,
+    },
+    /// There is no account of this name.
+    #[error("there is no account {account}: create it and top it up")]
+    UnknownAccount {
+        /// The user.
+        account: String,
+    },
+    /// The key is not one of the account, or was revoked.
+    #[error("{key} is not a key of this account, or it was revoked: make a new one")]
+    UnknownKey {
+        /// Name of the key.
+        key: String,
+    },
+    /// The account has less than the session may cost.
+    #[error(
+        "account {account} has {available} FAR free and the session may cost {needed} FAR: top it up or ask for less"
+    )]
+    Insufficient {
+        /// The user.
+        account: String,
+        /// What it has and does not hold for other sessions.
+        available: Amount,
+        /// The most the session may cost.
+        needed: Amount,
     },
     /// The session that has this identifier cannot be read.
     #[error(transparent)]
@@ -171,6 +225,9 @@ pub enum FinalizeError {
         /// The node.
         node_id: String,
     },
+    /// The payer's balance does not bear the cost, or another account stands in the way.
+    #[error(transparent)]
+    Move(#[from] MoveError),
     /// A value cannot be stored.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -232,36 +289,41 @@ impl From<sqlx::Error> for BackendError {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy(error),
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Closed(error),
-            _ => match sqlite_code(&error) {
+            // Only a server is talked to; a file is the driver's own.
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Self::Lost(error),
+            _ if sqlite_code(&error).is_some() => match sqlite_code(&error) {
                 Some(5 | 6) => Self::Busy(error),
                 Some(8) => Self::ReadOnly(error),
                 Some(11 | 26) => Self::Damaged(error),
                 Some(13) => Self::Full(error),
                 _ => Self::Failed(error),
             },
+            // <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+            _ => match postgres_code(&error) {
+                Some("40001" | "40P01") => Self::Conflict(error),
+                // No lock in time, a statement for too long, no connection left.
+                Some("55P03" | "57014" | "53300") => Self::Busy(error),
+                // The server goes down, went down, comes up; a transaction was left open for too long.
+                Some("57P01" | "57P02" | "57P03" | "25P03") => Self::Lost(error),
+                Some(code) if code.starts_with("08") => Self::Lost(error),
+                Some("25006" | "42501") => Self::ReadOnly(error),
+                Some("53100") => Self::Full(error),
+                Some(code) if code.starts_with("XX") => Self::Damaged(error),
+                _ => Self::Failed(error),
+            },
         }
     }
 }
 
-macro_rules! from_sqlx {
-    ($($error:ident),*) => {$(
-        impl From<sqlx::Error> for $error {
-            fn from(error: sqlx::Error) -> Self {
-                Self::Backend(error.into())
-            }
-        }
-    )*};
+/// The SQLSTATE of an error of PostgreSQL.
+fn postgres_code(error: &sqlx::Error) -> Option<&str> {
+    Some(error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?.code())
 }
-from_sqlx!(NodeError, BeginError, FinalizeError, FailError, ReadError);
+
+of_the_database!(NodeError, BeginError(Read), FinalizeError(Read), FailError(Read), ReadError);
 
 impl From<NegativeAmount> for ReadError {
     fn from(error: NegativeAmount) -> Self {
         Self::BadRow { column: "an amount", value: error.nano.to_string() }
     }
-}
-
-/// Primary result code of SQLite (<https://www.sqlite.org/rescode.html>), without what extends it.
-pub(crate) fn sqlite_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
 }

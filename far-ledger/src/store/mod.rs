@@ -1,12 +1,39 @@
-//! Where the account is kept: the trait [`Store`], its errors, and SQLite behind it.
+//! Where the account is kept: the trait [`Store`], its errors, and [`Ledger`], which keeps it in a SQLite file or in a
+//! PostgreSQL database.
 //!
-//! [`contract`] says what a store does, [`error`] what may go wrong and what to do about it, [`sqlite`] does it in a file.
-//! The tables and views are in `migrations/`, in SQL that SQLite and PostgreSQL read alike.
+//! [`contract`] says what a store does, [`error`] what may go wrong and what to do about it, [`location`] where a ledger
+//! is; `database` runs one set of SQL on both databases and says how writers are kept apart, `sessions` and `nodes` are
+//! the operations, `rows` reads what they stored. The tables and views are in `migrations/`.
 
+mod accounts;
+mod audit;
+pub(crate) mod books;
 pub mod contract;
+pub(crate) mod database;
+mod deposits;
 pub mod error;
-pub mod sqlite;
+mod export;
+mod keys;
+mod ledger;
+pub mod location;
+mod metrics;
+mod nodes;
+mod receipts;
+mod retention;
+mod rows;
+mod sessions;
+pub(crate) mod settle;
 
+pub use accounts::{AccountError, TopUp, TopUpError};
+pub use audit::{Difference, Subject};
+pub use books::{MoveError, PostError};
 pub use contract::{Finalized, Health, Store};
+pub use deposits::{Deposit, DepositError};
 pub use error::{BackendError, BeginError, FailError, FinalizeError, NodeError, OpenError, ReadError};
-pub use sqlite::SqliteStore;
+pub use export::{Earnings, ExportError};
+pub use keys::KeyError;
+pub use ledger::Ledger;
+pub use location::{Location, PostgresUrl};
+pub use metrics::{Metrics, Period, RollUp};
+pub use receipts::{MAX_RECEIPTS, ReceiptError, ReceiptRow};
+pub use retention::{Kept, Removed};

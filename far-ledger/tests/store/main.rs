@@ -1,79 +1,12 @@
-//! The store as a caller sees it, over a file of its own for each test.
+//! The ledger as a caller sees it, on each database: the same suite, and what a file or a server does besides.
+//!
+//! `tests/run ledger` starts the server; with a filter (`sqlite::`) the executable needs none.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+#![expect(clippy::duplicate_mod, reason = "one suite for two databases")]
 
-mod concurrency;
-mod conservation;
-mod nodes;
-mod opening;
-mod sessions;
-
-use far_ledger::{Amount, Contribution, NewSession, Node, Outcome, SqliteStore, Store, UnixMillis, Work, cost::Price};
-use tempfile::TempDir;
-
-/// A fresh ledger that knows the nodes `a`, `b` and `c`.
-async fn ledger() -> (TempDir, SqliteStore) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path().join("ledger.db")).await.unwrap();
-    for node in ["a", "b", "c"] {
-        store.upsert_node(&Node::new(node, at(1))).await.unwrap();
-    }
-    (dir, store)
-}
-
-fn at(millis: i64) -> UnixMillis {
-    UnixMillis::new(millis).unwrap()
-}
-
-fn nano(nano: i64) -> Amount {
-    Amount::from_nano(nano).unwrap()
-}
-
-fn session(id: &str) -> NewSession {
-    NewSession::new(id, "model", at(1))
-}
-
-fn work(node: &str, layers: (u32, u32), tokens: u64) -> Work {
-    Work { node_id: node.into(), layers_start: layers.0, layers_end: layers.1, tokens, compute_ms: 7, exact: true }
-}
-
-/// Three hops of ten layers, 50 positions, 20 tokens at 0.0001 FAR.
-fn outcome() -> Outcome {
-    let hops = [work("a", (0, 10), 50), work("b", (10, 20), 50), work("c", (20, 30), 50)];
-    Outcome::settle(Price::new(nano(100_000)), 20, &hops, at(9)).unwrap()
-}
-
-/// One node gets all of `cost`.
-fn outcome_for(node: &str, tokens: u64, cost: Amount) -> Outcome {
-    let part = Contribution {
-        node_id: node.into(),
-        layers_start: 0,
-        layers_end: 1,
-        tokens,
-        token_layers: tokens,
-        compute_ms: 0,
-        exact: true,
-        payment: cost,
-    };
-    Outcome::new(1, cost, vec![part], at(9)).unwrap()
-}
-
-/// Every number of the ledger that must agree with another: costs with payments, totals of nodes with sums of payments.
-async fn assert_balanced(store: &SqliteStore, sessions: &[String]) -> Amount {
-    let mut all = Amount::ZERO;
-    for id in sessions {
-        let cost = store.session(id).await.unwrap().unwrap().total_cost;
-        let rows = store.contributions(id).await.unwrap();
-        assert_eq!(Amount::checked_sum(rows.iter().map(|row| row.contribution.payment)), Some(cost), "{id}");
-        all = all.checked_add(cost).unwrap();
-    }
-    let mut earned = Amount::ZERO;
-    for row in store.active_nodes(at(0)).await.unwrap() {
-        let sums = store.node_earnings(&row.node.node_id).await.unwrap().unwrap();
-        assert_eq!((row.total_earned, row.total_tokens_served), (sums.earned, sums.tokens), "{}", sums.node_id);
-        assert_eq!(sums.paid.checked_add(sums.unpaid), Some(sums.earned));
-        earned = earned.checked_add(sums.earned).unwrap();
-    }
-    assert_eq!(earned, all);
-    all
-}
+#[path = "../bed/mod.rs"]
+mod bed;
+mod crash;
+mod postgres;
+mod sqlite;

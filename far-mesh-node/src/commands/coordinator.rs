@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use far_ledger::{SqliteStore, Store};
+use far_ledger::{Ledger, Store, store::Location};
 use far_mesh_core::{
     coordinator::{self, Coordinator},
     task::Tasks,
@@ -28,16 +28,13 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`CommandError`] when it cannot start.
 pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandError> {
-    if config.postgres_url.is_some() {
-        return Err(CommandError::Postgres);
-    }
     if config.redis_url.is_some() {
         tracing::warn!("{} has no effect: coordinators share nothing in this version", config.origin("redis_url"));
     }
     let mut stop = Stop::listen()?;
     let remedy = "nothing was served; run this again";
     let (node, coordinator) = Box::pin(until_interrupted(remedy, start(&config))).await?;
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(config.data_dir.join("ledger.sqlite")).await?);
+    let store: Arc<dyn Store> = Arc::new(Ledger::open(ledger(&config)).await?);
     let meter = Meter::new(Arc::clone(&store), config.price_per_token, node.id());
     let (listener, http) = join::listen_http(&config).await?;
     let tasks = Tasks::new();
@@ -56,6 +53,14 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     })
     .await;
     Ok(())
+}
+
+/// A server where one is named, else a file in the data folder.
+fn ledger(config: &Config) -> Location {
+    match &config.postgres_url {
+        Some(url) => url.expose().into(),
+        None => Location::File(config.data_dir.join("ledger.sqlite")),
+    }
 }
 
 async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordinator>), CommandError> {

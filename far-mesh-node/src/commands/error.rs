@@ -129,9 +129,6 @@ pub enum CommandError {
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),
-    /// PostgreSQL is asked for.
-    #[error("this version keeps its ledger in SQLite: unset POSTGRES_URL")]
-    Postgres,
     /// The system does not say which program this is.
     #[error("cannot find this program's own file, which is to start the parts of the mesh; call it by its path")]
     Program(#[source] io::Error),

@@ -172,7 +172,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         secret: true,
-        meaning: "PostgreSQL database of the ledger, which this version refuses",
+        meaning: "PostgreSQL database of the ledger: postgres://user:password@host/database, with sslmode=verify-full for TLS",
         default: "none: SQLite in the data folder, which needs no server",
         ..one("postgres_url", &["POSTGRES_URL", "FAR_MESH_POSTGRES_URL"], COORDINATOR)
     },

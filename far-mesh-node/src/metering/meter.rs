@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use far_ledger::{
-    NewSession, Node, Outcome, Session, Store, UnixMillis,
+    FeeRate, NewSession, Node, Outcome, Session, Store, UnixMillis,
     contribution::ContributionRow,
     cost::{Price, RunningCost},
     session::OutcomeError,
@@ -93,7 +93,8 @@ impl Meter {
     /// [`MeterError`]; the ledger holds no cost of the session then.
     pub async fn settle(&self, session: SessionId, tokens: u32, done: &Performed) -> Result<Outcome, MeterError> {
         let Performed { work, asked } = done;
-        let outcome = Outcome::settle_vouched(self.price, tokens.into(), work, *asked, UnixMillis::now())?;
+        let outcome =
+            Outcome::settle_vouched(self.price, FeeRate::ZERO, tokens.into(), work, *asked, UnixMillis::now())?;
         let id = session.to_string();
         let (mut busy, mut unknown) = (1, 0);
         loop {

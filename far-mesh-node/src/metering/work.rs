@@ -55,7 +55,7 @@ fn one(node: Option<NodeId>, span: Span, tokens: u64, own: NodeId) -> Work {
 mod tests {
     use std::time::Duration;
 
-    use far_ledger::{Amount, Outcome, UnixMillis, cost::Price};
+    use far_ledger::{Amount, FeeRate, Outcome, UnixMillis, cost::Price};
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -109,7 +109,7 @@ mod tests {
             }).collect();
             let price = Price::new(Amount::from_nano(nano).unwrap());
             let Performed { work, asked } = of_accounts(&accounts, positions, NodeId::random());
-            let outcome = Outcome::settle_vouched(price, tokens, &work, asked, UnixMillis::now()).unwrap();
+            let outcome = Outcome::settle_vouched(price, FeeRate::ZERO, tokens, &work, asked, UnixMillis::now()).unwrap();
             let paid = Amount::checked_sum(outcome.contributions().iter().map(|part| part.payment));
             prop_assert_eq!(paid, Some(price.of(tokens).unwrap()));
             for (part, length) in outcome.contributions().iter().zip(&lengths) {

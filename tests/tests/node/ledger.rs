@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use far_ledger::{Amount, SqliteStore, Status, Store, UnixMillis};
+use far_ledger::{Amount, Ledger, Status, Store, UnixMillis};
 use far_mesh_client::schema::{Done, Event, GenerateRequest};
 use far_mesh_tests::Testnet;
 use futures::StreamExt;
@@ -32,7 +32,7 @@ async fn sessions_contributions_and_totals_are_what_clients_were_told() {
         told.push(ask(&net, tokens).await);
     }
     // Another process may read along; wallets come with adverts, which the ledger hears of every other second.
-    let store = SqliteStore::open(&file).await.unwrap();
+    let store = Ledger::open(&file).await.unwrap();
     until("all three nodes have a wallet", async || {
         let nodes = store.active_nodes(UnixMillis::default()).await.unwrap();
         (nodes.iter().filter(|node| node.node.wallet.is_some()).count() == 3).then_some(())
@@ -42,7 +42,7 @@ async fn sessions_contributions_and_totals_are_what_clients_were_told() {
     let spans: Vec<_> = net.mesh.providers().iter().map(|part| part.ready.peer_id.clone()).collect();
     let _dir = net.stop().await;
 
-    let store = SqliteStore::open(&file).await.unwrap();
+    let store = Ledger::open(&file).await.unwrap();
     let mut earned = BTreeMap::<String, (u64, i64)>::new();
     for done in &told {
         let session = store.session(&done.session_id).await.unwrap().expect("every session is written");

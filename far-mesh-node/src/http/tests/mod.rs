@@ -8,7 +8,7 @@ mod openai;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use far_ledger::{SqliteStore, Store};
+use far_ledger::{Ledger, Store};
 use far_mesh_client::Client;
 use far_mesh_core::id::NodeId;
 use mock::MockEngine;
@@ -25,7 +25,7 @@ struct Rig {
     client: Client,
     http: reqwest::Client,
     engine: Arc<MockEngine>,
-    store: Arc<SqliteStore>,
+    store: Arc<Ledger>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     _dir: tempfile::TempDir,
@@ -38,7 +38,7 @@ impl Rig {
 
     async fn with(engine: MockEngine, options: Options, access: Arc<dyn Access>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(SqliteStore::open(dir.path().join("ledger.db")).await.unwrap());
+        let store = Arc::new(Ledger::open(dir.path().join("ledger.db")).await.unwrap());
         let meter = Meter::new(store.clone(), "0.0001".parse().unwrap(), NodeId::random());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -101,7 +101,7 @@ impl Rig {
 
 /// What is left of a server.
 struct Ended {
-    store: Arc<SqliteStore>,
+    store: Arc<Ledger>,
     _dir: tempfile::TempDir,
 }
 
@@ -117,7 +117,7 @@ fn json_lines(mut lines: Vec<String>) -> Vec<Value> {
 }
 
 /// The ledger's view of a session.
-async fn recorded(store: &SqliteStore, session: &str) -> (far_ledger::Session, Vec<far_ledger::ContributionRow>) {
+async fn recorded(store: &Ledger, session: &str) -> (far_ledger::Session, Vec<far_ledger::ContributionRow>) {
     let found = store.session(session).await.unwrap().expect("the session is in the ledger");
     (found, store.contributions(session).await.unwrap())
 }

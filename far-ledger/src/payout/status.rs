@@ -1,0 +1,217 @@
+//! What people are shown: the plan of a week that is not closed, how batches stand, and who was paid where.
+
+use ethers_core::types::{Address, H256, U256};
+
+use crate::{
+    amount::Amount,
+    evm::{At, Call, RpcError, payout as calls, token as erc20},
+    payout::{
+        book,
+        epoch::Epoch,
+        error::PayError,
+        item::{self, Item},
+        payer::Payer,
+        plan::Plan,
+        view,
+    },
+    store::{
+        Ledger,
+        database::{Row, query, retry},
+    },
+    time::UnixMillis,
+};
+
+const BATCHES: &str = "
+SELECT b.batch_id, b.epoch, b.seq, b.halted, p.status, p.total_nodes, p.total_amount_far, p.tx_hash, p.block_number,
+       p.confirmed_at,
+       (SELECT COUNT(*) FROM payout_item i WHERE i.batch_id = b.batch_id) AS items,
+       (SELECT COUNT(*) FROM payout_item i WHERE i.batch_id = b.batch_id AND i.credited = 1) AS credited
+FROM payout_batch b
+JOIN far_payment_batches p ON p.id = b.batch_id
+ORDER BY b.epoch DESC, b.seq DESC
+LIMIT $1";
+
+const OF_NODE: &str = "
+SELECT b.batch_id, b.epoch, p.status, p.tx_hash, p.block_number, p.confirmed_at,
+       CAST(SUM(c.payment_far) AS BIGINT) AS amount_far
+FROM far_session_contributions c
+JOIN payout_batch b ON b.batch_id = c.payment_batch_id
+JOIN far_payment_batches p ON p.id = b.batch_id
+WHERE c.node_id = $1
+GROUP BY b.batch_id, b.epoch, b.seq, p.status, p.tx_hash, p.block_number, p.confirmed_at
+ORDER BY b.epoch DESC, b.seq DESC
+LIMIT $2";
+
+/// What the next closing would do: nothing is written, signed or sent.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PayoutStatus {
+    /// The newest week that is over.
+    pub epoch: Epoch,
+    /// Whether it is closed: then the plan holds what came in late, for the next one.
+    pub closed: bool,
+    /// Who would be paid.
+    pub plan: Plan,
+    /// For each batch the gas it would take, or why it cannot be paid now.
+    pub gas: Vec<Result<u64, String>>,
+    /// What the treasury holds, in the token's units.
+    pub treasury: U256,
+    /// What the contract may take from it.
+    pub allowance: U256,
+    /// Whether the key may pay.
+    pub is_payer: bool,
+}
+
+/// How a batch stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchStatus {
+    /// Its name.
+    pub batch_id: String,
+    /// Its week.
+    pub epoch: Epoch,
+    /// Its place in the week.
+    pub seq: u32,
+    /// `planned`, `signed`, `submitted`, `mined`, `confirmed` or `halted`.
+    pub status: String,
+    /// Wallets paid.
+    pub items: u32,
+    /// Of them, those that could not be sent their amount and have it as a credit in the contract.
+    pub credited: u32,
+    /// Nodes paid.
+    pub nodes: u32,
+    /// What it pays in all.
+    pub total: Amount,
+    /// The transaction that paid it.
+    pub tx_hash: Option<String>,
+    /// The block.
+    pub block_number: Option<u64>,
+    /// When this ledger saw it settled.
+    pub confirmed_at: Option<UnixMillis>,
+    /// Why it is halted.
+    pub halted: Option<String>,
+}
+
+/// What a node was paid by one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodePayment {
+    /// The batch.
+    pub batch_id: String,
+    /// Its week.
+    pub epoch: Epoch,
+    /// How it stands.
+    pub status: String,
+    /// The node's part.
+    pub amount: Amount,
+    /// The transaction that paid it.
+    pub tx_hash: Option<String>,
+    /// The block.
+    pub block_number: Option<u64>,
+    /// When this ledger saw it settled.
+    pub confirmed_at: Option<UnixMillis>,
+}
+
+impl Payer {
+    /// A dry run: what would be paid if the week that is over at `now` were closed now, and what it would take.
+    ///
+    /// # Errors
+    /// [`PayError`].
+    pub async fn plan(&self, now: UnixMillis) -> Result<PayoutStatus, PayError> {
+        let contract = self.config().contract;
+        view::check_chain(self.chain(), &contract).await?;
+        let epoch = Epoch::due(now).unwrap_or(Epoch::new(0));
+        let (database, closing) = (self.ledger().database(), self.closing(epoch, now).await?);
+        let closed = retry(|| book::closed_since(database, epoch)).await?;
+        let plan = retry(|| book::preview(database, &closing)).await?;
+        let mut gas = Vec::with_capacity(plan.batches.len());
+        for (seq, batch) in (0..).zip(&plan.batches) {
+            gas.push(self.gas(item::batch_id(&contract, epoch, seq), &batch.items).await?);
+        }
+        let token = view::token(self.chain(), &contract).await?;
+        let treasury = calls::address(&self.ask(contract.address, calls::treasury()).await?).unwrap_or_default();
+        let number = |answer: &[u8]| calls::amount(answer).unwrap_or_default();
+        Ok(PayoutStatus {
+            epoch,
+            closed,
+            plan,
+            gas,
+            treasury: number(&self.ask(token, erc20::balance_of(treasury)).await?),
+            allowance: number(&self.ask(token, erc20::allowance(treasury, contract.address)).await?),
+            is_payer: calls::truth(&self.ask(contract.address, calls::is_payer(self.address())).await?)
+                .unwrap_or_default(),
+        })
+    }
+
+    async fn gas(&self, batch: H256, items: &[Item]) -> Result<Result<u64, String>, PayError> {
+        let (from, to) = (Some(self.address()), Some(self.config().contract.address));
+        match self.chain().estimate_gas(&Call { from, to, data: calls::pay(batch, &item::pack(items)) }).await {
+            Ok(gas) => Ok(Ok(gas)),
+            Err(error @ RpcError::Refused { .. }) => Ok(Err(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask(&self, to: Address, data: Vec<u8>) -> Result<Vec<u8>, RpcError> {
+        self.chain().call(&Call { from: None, to: Some(to), data }, At::Latest).await
+    }
+}
+
+impl Ledger {
+    /// The newest `limit` payout batches, newest first.
+    ///
+    /// # Errors
+    /// [`PayError`].
+    pub async fn payout_batches(&self, limit: u32) -> Result<Vec<BatchStatus>, PayError> {
+        let rows = retry(|| async move {
+            let mut connection = self.database().read().await?;
+            Ok::<_, PayError>(query(BATCHES).bind(i64::from(limit)).fetch_all(&mut connection).await?)
+        });
+        rows.await?.iter().map(batch_status).collect()
+    }
+
+    /// What a node was paid and is about to be paid: its newest `limit` batches with transaction and block, newest first.
+    ///
+    /// # Errors
+    /// [`PayError`].
+    pub async fn node_payments(&self, node_id: &str, limit: u32) -> Result<Vec<NodePayment>, PayError> {
+        let rows = retry(|| async move {
+            let mut connection = self.database().read().await?;
+            Ok::<_, PayError>(query(OF_NODE).bind(node_id).bind(i64::from(limit)).fetch_all(&mut connection).await?)
+        });
+        rows.await?.iter().map(node_payment).collect()
+    }
+}
+
+fn batch_status(row: &Row) -> Result<BatchStatus, PayError> {
+    Ok(BatchStatus {
+        batch_id: row.get("batch_id")?,
+        epoch: Epoch::new(row.number("epoch")?),
+        seq: row.number("seq")?,
+        status: row.get("status")?,
+        items: row.number("items")?,
+        credited: row.number("credited")?,
+        nodes: row.number("total_nodes")?,
+        total: row.amount("total_amount_far")?,
+        tx_hash: row.get("tx_hash")?,
+        block_number: block(row)?,
+        confirmed_at: row.optional_time("confirmed_at")?,
+        halted: row.get("halted")?,
+    })
+}
+
+fn node_payment(row: &Row) -> Result<NodePayment, PayError> {
+    Ok(NodePayment {
+        batch_id: row.get("batch_id")?,
+        epoch: Epoch::new(row.number("epoch")?),
+        status: row.get("status")?,
+        amount: row.amount("amount_far")?,
+        tx_hash: row.get("tx_hash")?,
+        block_number: block(row)?,
+        confirmed_at: row.optional_time("confirmed_at")?,
+    })
+}
+
+fn block(row: &Row) -> Result<Option<u64>, PayError> {
+    Ok(row.get::<Option<i64>>("block_number")?.and_then(|number| u64::try_from(number).ok()))
+}

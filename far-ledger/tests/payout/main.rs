@@ -1,0 +1,18 @@
+//! Payouts against a real chain (anvil) and both databases: whatever fails, every wallet has what it earned, to the unit, once.
+//!
+//! `tests/run ledger` builds the contracts, starts the server and names them; by hand:
+//! `FAR_MESH_TEST_ANVIL` (the program), `FAR_MESH_TEST_PAYOUT_ARTIFACTS` (the folder of contract artifacts) and
+//! `FAR_MESH_TEST_POSTGRES` (URL of a server).
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
+
+mod anvil;
+#[path = "../bed/mod.rs"]
+#[allow(dead_code, reason = "another suite uses the rest")]
+mod bed;
+mod cases;
+mod crash;
+mod faults;
+mod lies;
+mod rivals;
+mod scene;

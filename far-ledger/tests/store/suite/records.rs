@@ -1,0 +1,173 @@
+//! What is kept beside the money: figures, receipts, exports, and for how long.
+
+use std::num::NonZeroU32;
+
+use far_ledger::{
+    Amount, NewSession, Node, Outcome, Store,
+    store::{Earnings, Kept, Period, ReceiptError, ReceiptRow, Removed},
+};
+
+use super::{at, ledger, nano, outcome_for, session};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// A session that began at `from`, ended at `to` and paid `a`.
+async fn run(store: &far_ledger::Ledger, id: &str, from: i64, to: i64, cost: i64) {
+    let prompt = Some(format!("prompt of {id}"));
+    store.begin_session(&NewSession { started_at: at(from), prompt_text: prompt, ..session(id) }).await.unwrap();
+    let parts = outcome_for("a", 3, nano(cost)).contributions().to_vec();
+    store.finalize_session(id, &Outcome::new(2, nano(cost), parts, at(to)).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_minute_has_one_row() {
+    let (bed, store) = ledger().await;
+    let now = 10 * HOUR + 7;
+    store.upsert_node(&Node::new("a", at(now - 1_000))).await.unwrap();
+    run(&store, "early", 8 * HOUR, 9 * HOUR - 1, 5).await;
+    run(&store, "one", 9 * HOUR - 500, 9 * HOUR, 5).await;
+    run(&store, "two", 10 * HOUR - 1_500, 10 * HOUR - 1, 5).await;
+    run(&store, "this minute", 10 * HOUR, 10 * HOUR, 5).await;
+    store.begin_session(&session("running")).await.unwrap();
+    store.begin_session(&session("failed")).await.unwrap();
+    store.fail_session("failed", "lost", at(9 * HOUR + 5)).await.unwrap();
+    let pay = format!("UPDATE far_session_contributions SET paid_at = {} WHERE session_id = 'early'", 9 * HOUR + 1);
+    bed.other().await.run(&pay).await.unwrap();
+
+    let row = store.write_metrics(at(now)).await.unwrap();
+    assert_eq!((row.measured_at, row.total_nodes, row.active_nodes), (at(10 * HOUR), 3, 1));
+    assert_eq!((row.sessions_last_hour, row.tokens_generated_last_hour), (2, 4));
+    assert_eq!((row.avg_latency_ms, row.far_paid_last_hour), ((500 + 1_499) / 2, nano(5)));
+    // Whoever comes later in the minute gets what the first wrote.
+    run(&store, "late", 9 * HOUR, 9 * HOUR + 1, 5).await;
+    assert_eq!(store.write_metrics(at(now + 50_000)).await.unwrap(), row);
+    assert_eq!(store.metrics(at(0), at(i64::MAX)).await.unwrap(), [row]);
+}
+
+#[tokio::test]
+async fn hours_and_days_come_from_minutes() {
+    let (_bed, store) = ledger().await;
+    assert_eq!(store.roll_ups(Period::Day, at(0), at(i64::MAX)).await.unwrap(), []);
+    run(&store, "one", 0, 30 * MINUTE, 5).await;
+    run(&store, "two", HOUR, HOUR + 2 * MINUTE, 5).await;
+    run(&store, "three", DAY, DAY + 1, 5).await;
+    for minute in [10, 59, 60 + 59, 24 * 60 + 59] {
+        store.write_metrics(at(minute * MINUTE)).await.unwrap();
+    }
+    let hours = store.roll_ups(Period::Hour, at(0), at(i64::MAX)).await.unwrap();
+    let figures: Vec<_> =
+        hours.iter().map(|hour| (hour.start.get() / HOUR, hour.sessions, hour.avg_latency_ms)).collect();
+    assert_eq!(figures, [(0, 1, 1_800_000), (1, 1, 120_000), (24, 1, 1)]);
+    let days = store.roll_ups(Period::Day, at(0), at(i64::MAX)).await.unwrap();
+    let figures: Vec<_> = days.iter().map(|day| (day.start.get() / DAY, day.sessions, day.tokens_generated)).collect();
+    assert_eq!(figures, [(0, 2, 4), (1, 1, 2)]);
+    assert_eq!(days[0].avg_latency_ms, (1_800_000 + 120_000) / 2);
+}
+
+#[tokio::test]
+async fn only_what_is_old_and_no_money_goes() {
+    let (_bed, store) = ledger().await;
+    run(&store, "old", 1, 2, 5).await;
+    run(&store, "new", 4 * DAY, 4 * DAY, 5).await;
+    store.record_receipts(&[receipt("old", 0, 10), receipt("new", 0, 4 * DAY)]).await.unwrap();
+    for day in [0, 1, 4] {
+        store.write_metrics(at(day * DAY)).await.unwrap();
+    }
+    assert_eq!(store.apply_retention(at(5 * DAY)).await.unwrap(), Removed::default());
+    for kept in [Kept::Metrics, Kept::Prompts, Kept::Receipts] {
+        store.set_retention(kept, NonZeroU32::new(9)).await.unwrap();
+        store.set_retention(kept, NonZeroU32::new(2)).await.unwrap();
+    }
+    assert_eq!(store.retention().await.unwrap().len(), 3);
+    let removed = store.apply_retention(at(5 * DAY)).await.unwrap();
+    assert_eq!(removed, Removed { metrics: 2, prompts: 1, receipts: 1 });
+    assert_eq!(store.session("old").await.unwrap().unwrap().begun.prompt_text, None);
+    assert!(store.session("new").await.unwrap().unwrap().begun.prompt_text.is_some());
+    assert_eq!((store.receipts("old").await.unwrap().len(), store.receipts("new").await.unwrap().len()), (0, 1));
+    assert_eq!(store.contributions("old").await.unwrap().len(), 1);
+    store.set_retention(Kept::Metrics, None).await.unwrap();
+    assert_eq!(store.apply_retention(at(99 * DAY)).await.unwrap(), Removed { metrics: 0, prompts: 1, receipts: 1 });
+    assert_eq!(store.audit().await.unwrap(), []);
+}
+
+fn receipt(session: &str, first_position: u32, received_at: i64) -> ReceiptRow {
+    ReceiptRow {
+        session_id: session.into(),
+        node_id: "a".into(),
+        layers_start: 0,
+        layers_end: 10,
+        first_position,
+        tokens: 32,
+        model_hash: "ab".repeat(32),
+        kernel_class: "cpu/f32/1".into(),
+        input_commitment: "01".repeat(32),
+        output_commitment: "02".repeat(32),
+        hop_signature: "03".repeat(64),
+        witness_id: "b".into(),
+        witness_signature: "04".repeat(64),
+        received_at: at(received_at),
+    }
+}
+
+#[tokio::test]
+async fn receipts_are_kept_once() {
+    let (_bed, store) = ledger().await;
+    store.begin_session(&session("s")).await.unwrap();
+    let receipts = [receipt("s", 32, 5), receipt("s", 0, 5)];
+    assert_eq!(store.record_receipts(&receipts).await.unwrap(), 2);
+    let again = [receipt("s", 0, 9), receipt("s", 64, 9), receipt("s", 64, 9)];
+    assert_eq!(store.record_receipts(&again).await.unwrap(), 1);
+    let stored = store.receipts("s").await.unwrap();
+    assert_eq!(stored, [receipt("s", 0, 5), receipt("s", 32, 5), receipt("s", 64, 9)]);
+    assert_eq!(store.record_receipts(&[]).await.unwrap(), 0);
+    let refused = store.record_receipts(&[receipt("s", 96, 9), receipt("t", 0, 9)]).await;
+    assert!(matches!(refused, Err(ReceiptError::UnknownSession { .. })), "{refused:?}");
+    let refused = store.record_receipts(&[ReceiptRow { hop_signature: String::new(), ..receipt("s", 96, 9) }]).await;
+    assert!(matches!(refused, Err(ReceiptError::Field(_))), "{refused:?}");
+    let refused = store.record_receipts(&vec![receipt("s", 96, 9); 10_001]).await;
+    assert!(matches!(refused, Err(ReceiptError::TooMany { .. })), "{refused:?}");
+    assert_eq!(store.receipts("s").await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn earnings_are_exported_page_by_page() {
+    let (bed, store) = ledger().await;
+    store.upsert_node(&Node::new("b,\"c\"", at(1))).await.unwrap();
+    // More than a page of one time, so that pages end between rows of one session.
+    for index in 0..401 {
+        let id = format!("s{index:03}");
+        store.begin_session(&session(&id)).await.unwrap();
+        store.finalize_session(&id, &super::outcome()).await.unwrap();
+    }
+    run(&store, "later", 50, 60, 7).await;
+    store.begin_session(&session("odd")).await.unwrap();
+    store.finalize_session("odd", &outcome_for("b,\"c\"", 1, Amount::MAX)).await.unwrap_err();
+    let parts = outcome_for("b,\"c\"", 1, nano(1)).contributions().to_vec();
+    store.finalize_session("odd", &Outcome::new(1, nano(1), parts, at(70)).unwrap()).await.unwrap();
+    bed.other()
+        .await
+        .run("UPDATE far_session_contributions SET paid_at = 80 WHERE session_id = 'later'")
+        .await
+        .unwrap();
+
+    let csv = async |from: i64, to: i64, node: Option<&str>| {
+        let mut text = Vec::new();
+        let earnings = Earnings { from: at(from), to: at(to), node_id: node.map(str::to_owned) };
+        let count = store.export_earnings(&earnings, &mut text).await.unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<String> = text.split_terminator("\r\n").skip(1).map(str::to_owned).collect();
+        assert_eq!(lines.len() as u64, count);
+        lines
+    };
+    let all = csv(0, i64::MAX, None).await;
+    assert_eq!(all.len(), 3 * 401 + 2);
+    let unique: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(unique.len(), all.len());
+    assert_eq!(all[0], "9,s000,a,,0,10,50,500,0.000666667,,");
+    assert_eq!(all[1_203], "60,later,a,,0,1,3,3,0.000000007,80,");
+    assert_eq!(all[1_204], "70,odd,\"b,\"\"c\"\"\",,0,1,1,1,0.000000001,,");
+    assert_eq!(csv(10, 70, None).await.len(), 1);
+    assert_eq!(csv(0, i64::MAX, Some("a")).await.len(), 402);
+}
