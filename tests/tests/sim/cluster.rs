@@ -9,8 +9,10 @@ use std::{
 };
 
 use far_mesh_core::{
+    activation::Dtype,
     id::Span,
     peer::{RemoteHop, ServeConfig, StepTime, serve},
+    route::{Offer, RouteHop},
 };
 use turmoil::Builder;
 
@@ -106,13 +108,38 @@ impl Setup {
         self.latency.0 + self.latency.1
     }
 
-    /// The `copy`th holder of the layers of `hop`.
-    pub(crate) fn hop(&self, hop: u8, copy: u8) -> RemoteHop {
-        RemoteHop {
+    /// What the `copy`th holder of the layers of `hop` offers. Each promises a little less than the one before, so that the
+    /// first is taken as long as nothing is known against it.
+    pub(crate) fn offer(&self, hop: u8, copy: u8) -> Offer {
+        let layer = |time: Duration| time.as_nanos() as u32 / third(hop).len();
+        let later = |ns: u32| ns + ns / 100 * u32::from(copy);
+        Offer {
             node: node(holder(hop, copy)),
             addrs: vec![],
             span: third(hop),
+            dtype: Dtype::F32,
             kernel_class: "mock".to_owned(),
+            layer_time_ns: later(layer(self.time.of(1))),
+            prefill_layer_time_ns: later(layer(self.time.per_token)),
+            rtt: Some(self.rtt()),
+            region: String::new(),
+            region_refuted: false,
+            links: vec![],
+            queue_ns: 0,
+            bandwidth_kib_s: 0,
+            slowdown_percent: 100,
+            free_tokens: u64::MAX,
+            price_nano_far: 0,
+        }
+    }
+
+    /// A hop of a planned route.
+    pub(crate) fn hop(&self, hop: RouteHop) -> RemoteHop {
+        RemoteHop {
+            node: hop.node,
+            addrs: hop.addrs,
+            span: hop.span,
+            kernel_class: hop.kernel_class,
             expected: self.time,
             promised: self.time.of(1),
         }

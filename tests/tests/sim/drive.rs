@@ -12,8 +12,9 @@ use std::{
 use far_mesh_core::{
     activation::Dtype,
     hop::{Hop, HopError, HopSession, Input, OpenSession, Rows, Step},
-    id::{NodeId, SessionId},
+    id::{NodeId, SessionId, Span},
     peer::{Loss, Mender, RemoteHop, RemoteRoute},
+    route::{Offer, PlanRequest, plan},
 };
 use futures::{
     FutureExt,
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cluster::{Board, HOPS, Setup, third},
-    mock::{MODEL, next_token},
+    mock::{HIDDEN, LAYERS, MODEL, next_token},
     net::{Port, host},
 };
 
@@ -61,7 +62,7 @@ pub(crate) struct Client {
     lost: Arc<Mutex<HashMap<NodeId, Instant>>>,
 }
 
-/// Finds other holders for a session's layers.
+/// Plans who takes lost layers, as a coordinator does.
 #[derive(Debug)]
 struct Repair {
     client: Client,
@@ -108,11 +109,46 @@ impl Client {
         Ok(())
     }
 
-    /// The first holder of a third that is not known to be lost, else the one that was lost first.
-    fn best(&self, third: u8, without: &[NodeId]) -> Option<RemoteHop> {
+    /// What all hosts offer. Of those that were lost or slow, whoever was so longest ago costs least.
+    fn offers(&self) -> Vec<Offer> {
         let lost = self.lost.lock().unwrap();
-        let copies = (0..self.setup.copies).map(|copy| self.setup.hop(third, copy));
-        copies.filter(|hop| !without.contains(&hop.node)).min_by_key(|hop| lost.get(&hop.node).copied())
+        let earlier = |at: Instant| lost.values().filter(|other| **other < at).count() as u32;
+        let seen = |offer: Offer| {
+            let slowdown_percent = lost.get(&offer.node).map_or(100, |at| 400 + 100 * earlier(*at));
+            Offer { slowdown_percent, ..offer }
+        };
+        let all = (0..HOPS).flat_map(|hop| (0..self.setup.copies).map(move |copy| (hop, copy)));
+        all.map(|(hop, copy)| seen(self.setup.offer(hop, copy))).collect()
+    }
+
+    /// A route as a coordinator plans it.
+    fn plan(
+        &self,
+        span: Span,
+        done: u32,
+        busy: Vec<NodeId>,
+        ends: [Option<NodeId>; 2],
+    ) -> Result<Vec<RemoteHop>, HopError> {
+        let setup = &self.setup;
+        let (prompt, steps) = (setup.prompt as u32, setup.steps as u32);
+        let request = PlanRequest {
+            model: "mock".to_owned(),
+            span,
+            from: ends[0],
+            to: ends[1],
+            busy,
+            max_hops: usize::from(HOPS),
+            kernel_class: None,
+            dtype: Dtype::F32,
+            hidden: HIDDEN as u32,
+            region: None,
+            prompt_tokens: prompt.max(done),
+            max_tokens: (prompt + steps).saturating_sub(prompt.max(done)),
+            context_tokens: prompt + steps,
+            seed: setup.seed,
+        };
+        let route = plan(LAYERS, &self.offers(), &request)?;
+        Ok(route.hops.into_iter().map(|hop| setup.hop(hop)).collect())
     }
 
     fn note(&self, what: impl std::fmt::Display) {
@@ -123,14 +159,14 @@ impl Client {
 impl Mender for Repair {
     fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>> {
         let lost = (0..HOPS).filter(|hop| loss.span.covers(third(*hop)));
-        let found: Option<Vec<_>> = lost.clone().map(|hop| self.client.best(hop, &loss.without)).collect();
+        let Loss { span, before, after, without, done_tokens, .. } = loss;
+        let found = self.client.plan(span, done_tokens, without, [before, after]);
         if self.number == 0 {
             let mut route = self.client.board.route();
             lost.zip(found.iter().flatten()).for_each(|(hop, new)| route[usize::from(hop)] = host(new.node));
             self.client.board.take(route);
         }
-        let reason = format!("nobody is left for layers {}", loss.span);
-        ready(found.ok_or(HopError::Refused { reason })).boxed()
+        ready(found).boxed()
     }
 
     fn slow(&self, node: NodeId, factor: f64) {
@@ -160,7 +196,7 @@ impl Drive<'_> {
     async fn attempt(&mut self, failures: &Arc<AtomicUsize>) -> Result<(), HopError> {
         let (client, number) = (self.client, self.number);
         let setup = &client.setup;
-        let hops: Vec<_> = (0..HOPS).filter_map(|third| client.best(third, &[])).collect();
+        let hops = client.plan(Span::new(0, LAYERS).unwrap(), 0, vec![], [None, None])?;
         if number == 0 {
             client.board.take(hops.iter().map(|hop| host(hop.node)).collect());
         }

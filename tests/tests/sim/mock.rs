@@ -21,7 +21,7 @@ use crate::net::Condition;
 pub(crate) const MODEL: ModelHash = ModelHash([7; 32]);
 
 /// Width of its hidden states.
-const HIDDEN: usize = 4;
+pub(crate) const HIDDEN: usize = 4;
 
 /// Its layers: two for each of three hops.
 pub(crate) const LAYERS: u32 = 6;
