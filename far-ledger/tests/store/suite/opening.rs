@@ -74,9 +74,7 @@ async fn the_schema_keeps_out_what_the_types_keep_out() {
         "UPDATE far_mesh_sessions SET status = 'completed'",
         "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL, 1)",
         "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL, 1)",
-        "INSERT INTO far_session_contributions VALUES ('nobody', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
         "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 2)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'nobody', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
         "INSERT INTO far_payment_batches VALUES ('b', -1, 0, NULL, NULL, 'planned', 0, NULL)",
     ] {
         assert!(other.run(sql).await.is_err(), "{sql}");
