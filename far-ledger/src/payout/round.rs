@@ -53,32 +53,46 @@ impl<'a> Round<'a> {
         Ok(Self { payer, now, blocks, view, stored })
     }
 
+    /// Does all that can be done: what fails for one batch keeps no other from going on. The first failure is told.
     pub(super) async fn go(&self, tick: &mut Tick) -> Result<(), PayError> {
         let mut signed = Vec::new();
+        let mut failed = None;
         for action in decide(&self.stored.state, &self.view, self.payer.config().fees.bump_after_blocks) {
-            match action {
-                Action::Confirm(batch) => self.confirm(batch, tick).await?,
-                Action::Halt { batch, found } => self.halt(batch, found, tick).await?,
-                Action::Mark { batch, status } => self.mark(batch, status).await?,
-                Action::Sign { batch, try_no } => signed.extend(self.sign(batch, try_no, tick).await?),
-                Action::Bump { slot } => {
-                    if let Some(slot) = self.state().slots.get(slot) {
-                        signed.extend(self.bump(slot, tick).await?);
-                    }
-                }
-                Action::Fill { sender, nonce } => signed.extend(self.fill(sender, nonce, tick).await?),
-                Action::Send { slot } => {
-                    if let Some(slot) = self.state().slots.get(slot) {
-                        self.send_slot(slot, tick).await?;
-                    }
-                }
+            match self.act(action, tick).await {
+                Ok(new) => signed.extend(new),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         for (tx, owner) in signed {
             tick.signed.push(tx.hash());
-            self.send(&tx, owner, tick).await?;
+            if let Err(error) = self.send(&tx, owner, tick).await {
+                failed = failed.or(Some(error));
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What was signed and stored, and is to be sent.
+    async fn act(&self, action: Action, tick: &mut Tick) -> Result<Option<(SignedTx, Owner)>, PayError> {
+        let slot = |index: usize| self.state().slots.get(index);
+        match action {
+            Action::Confirm(batch) => self.confirm(batch, tick).await?,
+            Action::Halt { batch, found } => self.halt(batch, found, tick).await?,
+            Action::Mark { batch, status } => self.mark(batch, status).await?,
+            Action::Sign { batch, try_no } => return self.sign(batch, try_no, tick).await,
+            Action::Fill { sender, nonce } => return self.fill(sender, nonce, tick).await,
+            Action::Bump { slot: index } => {
+                if let Some(slot) = slot(index) {
+                    return self.bump(slot, tick).await;
+                }
+            }
+            Action::Send { slot: index } => {
+                if let Some(slot) = slot(index) {
+                    self.send_slot(slot, tick).await?;
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn state(&self) -> &State {
