@@ -157,7 +157,14 @@ fn check(path: &Path, text: &str) -> Result<(), KeystoreError> {
         Some("scrypt") => {
             let [n, r, p] = ["n", "r", "p"].map(|name| params[name].as_u64().unwrap_or(u64::MAX));
             let bytes = n.checked_mul(r).and_then(|bytes| bytes.checked_mul(128));
-            n.is_power_of_two() && n > 1 && (1..=16).contains(&p) && r > 0 && bytes.is_some_and(|b| b <= MAX_KDF_BYTES)
+            // N must be below 2^(16 r): RFC 7914, section 2.
+            let below = u64::from(n.max(1).ilog2()) < r.saturating_mul(16);
+            below
+                && n.is_power_of_two()
+                && n > 1
+                && (1..=16).contains(&p)
+                && r > 0
+                && bytes.is_some_and(|b| b <= MAX_KDF_BYTES)
         }
         Some("pbkdf2") => params["c"].as_u64().is_some_and(|rounds| (1..=MAX_KDF_ROUNDS).contains(&rounds)),
         _ => false,
@@ -185,11 +192,20 @@ mod tests {
     use super::*;
     use crate::evm::signer::Signer as _;
 
-    /// The scrypt vector of the Web3 secret storage definition.
+    /// The PBKDF2 vector of the Web3 secret storage definition. Its scrypt vector has parameters that RFC 7914 forbids.
     const VECTOR: &str = r#"{"crypto": {"cipher": "aes-128-ctr",
+        "cipherparams": {"iv": "6087dab2f9fdbbfaddc31a909735c1e6"},
+        "ciphertext": "5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46", "kdf": "pbkdf2",
+        "kdfparams": {"c": 262144, "dklen": 32, "prf": "hmac-sha256",
+            "salt": "ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
+        "mac": "517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},
+        "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6", "version": 3}"#;
+
+    /// The form of those with scrypt, which nearly all keystores use; never opened.
+    const SCRYPT: &str = r#"{"crypto": {"cipher": "aes-128-ctr",
         "cipherparams": {"iv": "83dbcc02d8ccb40e466191a123791e0e"},
         "ciphertext": "d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c", "kdf": "scrypt",
-        "kdfparams": {"dklen": 32, "n": 262144, "p": 8, "r": 1,
+        "kdfparams": {"dklen": 32, "n": 262144, "p": 1, "r": 8,
             "salt": "ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19"},
         "mac": "2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097"},
         "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6", "version": 3}"#;
@@ -215,8 +231,9 @@ mod tests {
         for (from, to) in [
             ("262144", "4294967296"),
             ("262144", "262143"),
-            ("\"p\": 8", "\"p\": 4000000000"),
-            ("\"r\": 1", "\"r\": 1000000"),
+            ("\"p\": 1", "\"p\": 4000000000"),
+            ("\"r\": 8", "\"r\": 1000000"),
+            ("\"r\": 8", "\"r\": 1"),
             ("\"dklen\": 32", "\"dklen\": 8"),
             ("d172bf", "d172"),
             ("83dbcc", ""),
@@ -225,7 +242,7 @@ mod tests {
             ("crypto\"", "cryptic\""),
             ("{", "<html>"),
         ] {
-            let bad = opened(&VECTOR.replace(from, to), "testpassword");
+            let bad = opened(&SCRYPT.replace(from, to), "testpassword");
             assert!(matches!(bad, Err(KeystoreError::Form { .. })), "{from} -> {to}: {bad:?}");
         }
     }

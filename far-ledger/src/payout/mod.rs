@@ -23,6 +23,8 @@
 //!   raised, and nothing is signed for it again.
 //! - Balances under the minimum, and those of nodes without a wallet, stay unclaimed and carry over.
 
+mod alert;
+mod audit;
 mod book;
 pub mod decide;
 mod epoch;
@@ -30,12 +32,15 @@ mod error;
 mod item;
 mod payer;
 mod plan;
+mod round;
 mod status;
 mod view;
 
+pub use alert::Alert;
+pub use audit::{About, Mismatch, reconcile};
 pub use epoch::Epoch;
 pub use error::PayError;
 pub use item::{Item, MAX_ITEMS, PayoutContract, batch_id, digest, pack};
-pub use payer::{Alert, Closed, Depth, Payer, PayerConfig, Tick};
+pub use payer::{Closed, Depth, Payer, PayerConfig, Tick};
 pub use plan::{Carried, Plan, PlannedBatch, Rules, Why};
 pub use status::{BatchStatus, NodePayment, PayoutStatus};

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Blocks asked for events at a time: nodes that others run allow a few thousand.
-const WINDOW_BLOCKS: u64 = 2_000;
+pub(super) const WINDOW_BLOCKS: u64 = 2_000;
 
 /// How many windows are looked through for a payment that this ledger did not make: about five days of Ethereum.
 const WINDOWS: u64 = 18;

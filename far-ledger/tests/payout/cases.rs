@@ -86,6 +86,11 @@ async fn mined_gas(scene: &Scene, signer: &dyn Signer, to: Address, data: Vec<u8
     receipt.gas_used
 }
 
+/// What the contract may take from the treasury.
+pub(crate) async fn allow(scene: &Scene, units: U256) {
+    mined_gas(scene, &owner(), scene.deployed.token, token::approve(scene.deployed.payout, units)).await;
+}
+
 /// Somebody else's transaction; on the next nonce, or on a given one.
 async fn send(
     scene: &Scene,
@@ -334,10 +339,7 @@ async fn a_treasury_that_runs_dry(kind: Kind) {
     let scene = Scene::new(kind, 400).await;
     let payer = scene.payer();
     let first: i64 = (0..200).flat_map(earned).sum();
-    let allow = async |units: U256| {
-        mined_gas(&scene, &owner(), scene.deployed.token, token::approve(scene.deployed.payout, units)).await;
-    };
-    allow(U256::from(first) * U256::exp10(9)).await;
+    allow(&scene, U256::from(first) * U256::exp10(9)).await;
     let mut alerts = 0;
     for _ in 0..12 {
         alerts += scene.step(&payer).await.alerts.len();
@@ -346,7 +348,7 @@ async fn a_treasury_that_runs_dry(kind: Kind) {
     let status =
         |batches: &[far_ledger::payout::BatchStatus]| batches.iter().map(|b| b.status.clone()).collect::<Vec<_>>();
     assert_eq!(status(&scene.ledger.payout_batches(2).await.unwrap())[1], "confirmed");
-    allow(U256::exp10(27)).await;
+    allow(&scene, U256::exp10(27)).await;
     scene.settle(&payer).await;
     scene.assert_paid_once().await;
     tell(&format!("{kind:?}: allowance for one batch of two: second waited, {alerts} alerts, then paid"));

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something unexpected happens")]
 
 mod anvil;
+mod audit;
 #[path = "../bed/mod.rs"]
 #[allow(dead_code, reason = "another suite uses the rest")]
 mod bed;

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use far_ledger::{
     Ledger, Store, UnixMillis,
-    payout::{Alert, Payer},
+    evm::{Address, H256, SignError, Signature, Signer, U256},
+    payout::{Alert, PayError, Payer},
 };
+use futures::future::{BoxFuture, FutureExt};
 
 use crate::{
+    cases::allow,
     faults::Mute,
-    scene::{Kind, Scene, config, earn, key, now, on_both, tell},
+    scene::{Kind, Scene, config, earn, earned, key, now, on_both, tell},
 };
 
 on_both!(
@@ -18,6 +21,7 @@ on_both!(
     a_ledger_that_differs_is_halted,
     a_payer_that_is_gone,
     the_lease_keeps_others_off,
+    a_signer_that_does_not_answer,
 );
 
 /// Ticks of all payers at the same time, a block, and again, until all of them see everything settled.
@@ -119,4 +123,38 @@ async fn the_lease_keeps_others_off(kind: Kind) {
     assert!(second.tick(later(89_999)).await.unwrap().leased);
     assert!(!second.tick(later(90_000)).await.unwrap().leased, "a lease that is over is anybody's");
     assert!(first.tick(later(90_001)).await.unwrap().leased);
+}
+
+/// A key service that is down: what is signed goes on to be settled, what is not waits, and goes on when the service is back.
+async fn a_signer_that_does_not_answer(kind: Kind) {
+    #[derive(Debug)]
+    struct Down;
+    impl Signer for Down {
+        fn address(&self) -> Address {
+            key(1).address()
+        }
+        fn sign(&self, _: H256) -> BoxFuture<'_, Result<Signature, SignError>> {
+            let refused = SignError::Refused { address: self.address(), reason: "down for the test".into() };
+            async move { Err(refused) }.boxed()
+        }
+    }
+    let scene = Scene::new(kind, 400).await;
+    let first: i64 = (0..200).flat_map(earned).sum();
+    allow(&scene, U256::from(first) * U256::exp10(9)).await;
+    let mute = scene.payer_over(Mute(scene.anvil.transport()), &scene.ledger, 0);
+    // The first batch is signed and not sent; the second cannot be paid yet. Then it could, and nobody signs.
+    scene.step(&mute).await;
+    allow(&scene, U256::exp10(27)).await;
+    let chain = scene.anvil.chain();
+    let down = Payer::new(scene.ledger.clone(), chain, Arc::new(Down), config(scene.contract()), "down");
+    for _ in 0..8 {
+        let refused = down.tick(now()).await;
+        assert!(matches!(refused, Err(PayError::Sign(SignError::Refused { .. }))), "{refused:?}");
+        scene.anvil.mine(1).await;
+    }
+    let batches = scene.ledger.payout_batches(2).await.unwrap();
+    assert_eq!((batches[1].status.as_str(), batches[0].status.as_str()), ("confirmed", "planned"));
+    scene.settle(&scene.payer()).await;
+    scene.assert_paid_once().await;
+    tell(&format!("{kind:?}: a signer that is down: signed batch settled, the other waited"));
 }

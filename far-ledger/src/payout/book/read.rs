@@ -13,7 +13,7 @@ use crate::{
         error::PayError,
         item::{self, Item, PayoutContract},
     },
-    store::database::{Database, Row, Transaction, query},
+    store::database::{Database, Row, Runs, Transaction, query},
 };
 
 const OPEN: &str = "
@@ -155,14 +155,20 @@ pub(in crate::payout) async fn transactions_of(database: &Database, batch: H256)
 
 /// The items of a batch, as they were planned: their digest is checked.
 pub(in crate::payout) async fn items(database: &Database, batch: &Batch) -> Result<Vec<Item>, PayError> {
-    let rows = query(ITEMS).bind(hash_text(batch.id)).fetch_all(&mut database.read().await?).await?;
-    let mut items = Vec::with_capacity(rows.len());
-    for row in rows {
-        let none = || PayError::Stored { what: "an item without a wallet in batch", value: hash_text(batch.id) };
-        items.push(Item { wallet: row.wallet("address")?.ok_or_else(none)?, amount: row.amount("amount_far")? });
-    }
+    let items = stored_items(&mut database.read().await?, batch.id).await?;
     if item::digest(&items) != batch.digest {
         return Err(PayError::Stored { what: "other items than were planned for batch", value: hash_text(batch.id) });
+    }
+    Ok(items)
+}
+
+/// The items of a batch, as they are stored.
+pub(in crate::payout) async fn stored_items(on: &mut impl Runs, batch: H256) -> Result<Vec<Item>, PayError> {
+    let rows = query(ITEMS).bind(hash_text(batch)).fetch_all(on).await?;
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        let none = || PayError::Stored { what: "an item without a wallet in batch", value: hash_text(batch) };
+        items.push(Item { wallet: row.wallet("address")?.ok_or_else(none)?, amount: row.amount("amount_far")? });
     }
     Ok(items)
 }

@@ -1,0 +1,81 @@
+//! Ledger and chain side by side: they agree after a payout, and whatever is changed in the ledger is told of.
+
+use far_ledger::payout::{About, Depth, Mismatch, reconcile};
+
+use crate::scene::{DEPTH, Kind, Scene, on_both, tell};
+
+on_both!(every_difference_is_told);
+
+async fn every_difference_is_told(kind: Kind) {
+    let scene = Scene::new(kind, 40).await;
+    let audit = async |from_block: u64| -> Vec<About> {
+        let chain = scene.anvil.chain();
+        let found = reconcile(&scene.ledger, &chain, &scene.contract(), Depth::Blocks(DEPTH), from_block).await;
+        found.unwrap().iter().map(|mismatch| mismatch.about).collect()
+    };
+    assert_eq!(audit(0).await, [], "before anything is planned");
+    scene.step(&scene.payer()).await;
+    assert_eq!(audit(0).await, [], "while a batch is under way");
+    scene.settle(&scene.payer()).await;
+    assert_eq!(audit(scene.deployed.block).await, [], "when all is settled");
+
+    let mut other = scene.bed.other().await;
+    let item = "UPDATE payout_item SET amount_far = amount_far";
+    let batch = "UPDATE far_payment_batches SET";
+    let cases: [(String, String, &[About]); 6] = [
+        (
+            format!("{item} + 1 WHERE place = 3"),
+            format!("{item} - 1 WHERE place = 3"),
+            &[About::Items, About::Total, About::Amount],
+        ),
+        (
+            format!("{batch} total_amount_far = total_amount_far + 1"),
+            format!("{batch} total_amount_far = total_amount_far - 1"),
+            &[About::Total, About::Claims],
+        ),
+        (
+            "UPDATE far_session_contributions SET payment_far = payment_far + 1 \
+             WHERE node_id = 'node-0005' AND session_id = 'session-0'"
+                .into(),
+            "UPDATE far_session_contributions SET payment_far = payment_far - 1 \
+             WHERE node_id = 'node-0005' AND session_id = 'session-0'"
+                .into(),
+            &[About::Claims],
+        ),
+        (
+            format!("{batch} block_number = block_number + 1"),
+            format!("{batch} block_number = block_number - 1"),
+            &[About::Block],
+        ),
+        (
+            format!("{batch} tx_hash = 'x' || tx_hash"),
+            format!("{batch} tx_hash = SUBSTR(tx_hash, 2)"),
+            &[About::Transaction],
+        ),
+        (
+            format!("{batch} status = 'submitted'"),
+            format!("{batch} status = 'confirmed'"),
+            &[About::Marks, About::Paid],
+        ),
+    ];
+    for (change, back, expected) in &cases {
+        other.run(change).await.unwrap();
+        assert_eq!(audit(0).await, *expected, "{change}");
+        other.run(back).await.unwrap();
+        assert_eq!(audit(0).await, [], "{back}");
+    }
+    other.run("UPDATE far_session_contributions SET paid_at = NULL WHERE node_id = 'node-0005'").await.unwrap();
+    assert_eq!(audit(0).await, [About::Marks]);
+    other.run("UPDATE far_session_contributions SET paid_at = 1 WHERE node_id = 'node-0005'").await.unwrap();
+
+    // A chain that does not know of the payment, and a payment that the ledger does not know of.
+    let late = scene.anvil.chain().block_number().await.unwrap();
+    assert_eq!(audit(late).await, [About::Paid]);
+    let bed = kind.bed().await;
+    let empty = bed.open().await;
+    let chain = scene.anvil.chain();
+    let found = reconcile(&empty, &chain, &scene.contract(), Depth::Blocks(DEPTH), 0).await.unwrap();
+    assert!(matches!(&found[..], [Mismatch { about: About::Paid, ledger, .. }] if ledger == "no such batch"));
+    assert!(found[0].to_string().contains("no such batch in the ledger, paid in 0x"));
+    tell(&format!("{kind:?}: audit against the chain: {} kinds of difference found", cases.len() + 3));
+}
