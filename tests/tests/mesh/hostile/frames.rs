@@ -52,7 +52,7 @@ async fn garbage_and_wrong_lengths_and_versions_are_refused() {
     assert!(reason.contains("version 9") && reason.contains("speaks 1"), "{reason}");
     let step = targets.send_raw(targets.first(), &header(32, VERSION, 4)).await;
     let Fault::Refused(reason) = fault(&step) else { panic!("{step:?}") };
-    assert!(reason.contains("Probe") && reason.contains("Open or Attach"), "{reason}");
+    assert!(reason.contains("Probe") && reason.contains("Open, Attach or Resume"), "{reason}");
     targets.unharmed("headers out of bounds").await;
     targets.stop().await;
 }

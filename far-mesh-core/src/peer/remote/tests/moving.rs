@@ -85,5 +85,6 @@ async fn where_no_direct_stream_can_be_opened_the_relayed_one_is_kept() {
         }
     });
     assert!(outputs.await == generate_locally(2, 5, &CHUNKS, DECODE).await);
+    drop(session);
     mesh.all_free().await;
 }

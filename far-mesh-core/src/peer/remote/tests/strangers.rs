@@ -208,7 +208,7 @@ async fn garbage_is_answered_with_its_fault_and_closed() {
         (b"GET / HTTP/1.1\r\nHost: 127.0.0.1:31330\r\n\r\n", "protocol version 47"),
         (&long, "frame of 4294967295 bytes"),
         (&newer, "protocol version 2, this node speaks 1"),
-        (&early, "Probe frame where Open or Attach was due"),
+        (&early, "Probe frame where Open, Attach or Resume was due"),
     ];
     let mesh = Mesh::new(&[0, 1]);
     for (garbage, want) in cases {
