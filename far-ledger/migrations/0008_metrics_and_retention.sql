@@ -26,8 +26,6 @@ SELECT hour / 86400000 * 86400000 AS day,
 FROM far_mesh_metrics_hourly
 GROUP BY hour / 86400000 * 86400000;
 
-CREATE INDEX far_session_contributions_paid ON far_session_contributions (paid_at) WHERE paid_at IS NOT NULL;
-
 -- What is kept for how many days; without a row, for ever. Money is always kept.
 CREATE TABLE far_retention (
     subject TEXT   NOT NULL PRIMARY KEY CHECK (subject IN ('metrics', 'prompts', 'receipts')),

@@ -1,24 +1,33 @@
-//! The money of Far Mesh: what a session cost, who earned it, and the store that keeps both.
+//! The money of Far Mesh: what a session cost, who paid, who earned it, and the store that keeps all of it.
 //!
 //! The way of money in this crate:
 //!
 //! ```text
-//! Price x tokens -> RunningCost (shown with every token)
-//!                -> Outcome::settle(work of each hop) -> share_out -> split -> contributions
-//!                -> Store::finalize_session -> sessions, contributions and totals of nodes, in one transaction
-//! once a week    -> payout: items by wallet -> batches -> evm: signed transactions -> the contract that pays a batch once
+//! top-up, deposit -> balance of a user -> held while a session runs (Payer)
+//! Price x tokens  -> RunningCost (shown with every token)
+//!                 -> Outcome::settle_with_fee(work of each hop) -> FeeRate -> share_out -> split -> contributions
+//!                 -> Store::finalize_session, or Ingest for many at once
+//!                 -> sessions, contributions, totals of nodes, balances, journal and usage, in one transaction
+//! once a week     -> payout: items by wallet -> batches -> evm: signed transactions -> the contract that pays a batch once
 //! ```
 //!
 //! What always holds:
 //!
 //! - An [`Amount`] is a whole number of nano-FAR, never negative, and only added, subtracted and multiplied where the
 //!   result fits. There is no float in this crate; a lint sees to it.
-//! - The payments of a session's contributions sum to its cost exactly: an [`Outcome`] for which they do not cannot be
-//!   made.
-//! - A session is finalized once. The same outcome again changes nothing, another one is refused, so a caller that does
-//!   not know whether its call arrived simply repeats it.
-//! - A node's totals are the sums over its contributions: they are written in one transaction.
-//! - When [`Store::finalize_session`] returns, the account is on the disk: tell the client after it, not before.
+//! - The operator's fee and the payments of a session's contributions sum to its cost exactly: an [`Outcome`] for which
+//!   they do not cannot be made.
+//! - Every move of FAR is a line of the [`journal`] that takes from one account and gives to another: whatever is posted
+//!   sums to zero. A balance is the sum of its lines; [`Ledger::audit`] works all of it out anew.
+//! - A user pays from what he paid in: what a session may cost is held before it runs, and his balance is never below what
+//!   is held.
+//! - A cause moves money once: a session is finalized once, a top-up counts once for its key, a deposit once for its log.
+//!   The same again changes nothing, another of the same name is refused, so a caller that does not know whether its call
+//!   arrived simply repeats it.
+//! - When a call returns, what it did is on the disk: tell the client after it, not before.
+//!
+//! A session without a payer costs nobody's balance: the account [`Party::Open`] goes below zero by it, which is what the
+//! operator owes its providers.
 //!
 //! The crate knows nothing of the mesh: nodes, sessions and models are texts that the caller chooses.
 //!
@@ -26,7 +35,7 @@
 //!
 //! ```
 //! use far_ledger::{
-//!     NewSession, Node, Outcome, Ledger, Store, UnixMillis, Work,
+//!     Ledger, NewSession, Node, Outcome, Store, UnixMillis, Work,
 //!     cost::{Price, RunningCost},
 //! };
 //!

@@ -7,7 +7,7 @@ use crate::{
     journal::{Kind, Line, Posted, Posting},
     store::{
         books::{PostError, post},
-        database::{Database, Topic, of_the_database, query, retry},
+        database::{Database, Topic, of_the_database, query, reading, retry},
         error::{BackendError, ReadError},
         ledger::Ledger,
         rows::{DAY_MS, Read},
@@ -37,12 +37,13 @@ pub enum AccountError {
     },
     /// What is stored cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
 of_the_database!(AccountError(Read));
+reading!(AccountError);
 
 /// Why a balance is not topped up. Nothing was written.
 #[derive(Debug, thiserror::Error)]

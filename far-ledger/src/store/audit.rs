@@ -104,7 +104,7 @@ FROM (
     FROM far_journal WHERE kind IN ('session', 'deposit')
     UNION ALL
     SELECT 'session:' || c.session_id, COALESCE(s.account_id, 'open'), 'node:' || c.node_id, 0, c.payment_far
-    FROM far_session_contributions c JOIN far_mesh_sessions s ON s.id = c.session_id
+    FROM far_session_contributions c LEFT JOIN far_mesh_sessions s ON s.id = c.session_id
     UNION ALL
     SELECT 'session:' || id, COALESCE(account_id, 'open'), 'fees', 0, fee_far
     FROM far_mesh_sessions WHERE fee_far > 0

@@ -11,7 +11,7 @@ use crate::{
     amount::Amount,
     journal::{Line, Posted, Posting},
     store::{
-        database::{Sql, Transaction, batch, of_the_database, query},
+        database::{Rows, Sql, Transaction, batch, of_the_database, query, reading},
         error::{BackendError, ReadError},
     },
 };
@@ -61,12 +61,13 @@ pub enum PostError {
     },
     /// What is stored cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
 of_the_database!(PostError(Read));
+reading!(PostError);
 
 const LOCK: Sql = Sql {
     sqlite: "SELECT id, balance_far, reserved_far FROM far_accounts WHERE id IN (SELECT value FROM json_each($1))",
@@ -79,6 +80,11 @@ batch! {
     static UPDATE = "UPDATE far_accounts SET balance_far = b.balance, reserved_far = b.reserved FROM"
         (id: Text, balance: Int, reserved: Int)
         "WHERE far_accounts.id = b.id";
+    /// For a cause that cannot have been posted: an error where it was.
+    static APPEND = "INSERT INTO far_journal (posting, line, kind, debit, credit, amount_far, posted_at)
+        SELECT b.posting, b.line, b.kind, b.debit, b.credit, b.amount, b.at FROM"
+        (posting: Text, line: Int, kind: Text, debit: Text, credit: Text, amount: Int, at: Int)
+        "";
     static INSERT = "INSERT INTO far_journal (posting, line, kind, debit, credit, amount_far, posted_at)
         SELECT b.posting, b.line, b.kind, b.debit, b.credit, b.amount, b.at FROM"
         (posting: Text, line: Int, kind: Text, debit: Text, credit: Text, amount: Int, at: Int)
@@ -197,7 +203,9 @@ pub(crate) async fn post(transaction: &mut Transaction, posting: &Posting) -> Re
     posting.lines.iter().try_for_each(|line| draft.apply(line))?;
     let moves = draft.finish();
     books.accept(moves);
-    let written = write_lines(transaction, [posting]).await?;
+    let mut rows = INSERT.rows();
+    add_lines(&mut rows, posting);
+    let written = rows.execute(transaction).await?;
     if written != posting.lines.len() as u64 {
         // Somebody else posted it in between: the insertion waited for him.
         return posted(transaction, posting).await?.ok_or_else(|| conflict(posting));
@@ -206,26 +214,26 @@ pub(crate) async fn post(transaction: &mut Transaction, posting: &Posting) -> Re
     Ok(Posted::Now)
 }
 
-/// Writes the lines of postings and says how many were new.
-pub(crate) async fn write_lines<'p>(
-    transaction: &mut Transaction,
-    postings: impl IntoIterator<Item = &'p Posting>,
-) -> Result<u64, sqlx::Error> {
-    let mut rows = INSERT.rows();
-    for posting in postings {
-        for (number, line) in (0_i64..).zip(&posting.lines) {
-            rows.push((
-                posting.id.clone(),
-                number,
-                posting.kind.as_str(),
-                line.debit.to_string(),
-                line.credit.to_string(),
-                line.amount.nano(),
-                posting.at.get(),
-            ));
-        }
+/// Writes the lines of postings whose causes cannot have been posted before.
+pub(crate) async fn append(transaction: &mut Transaction, postings: &[Posting]) -> Result<(), sqlx::Error> {
+    let mut rows = APPEND.rows();
+    postings.iter().for_each(|posting| add_lines(&mut rows, posting));
+    rows.execute(transaction).await?;
+    Ok(())
+}
+
+fn add_lines(rows: &mut Rows, posting: &Posting) {
+    for (number, line) in (0_i64..).zip(&posting.lines) {
+        rows.push((
+            posting.id.as_str(),
+            number,
+            posting.kind.as_str(),
+            line.debit.to_string(),
+            line.credit.to_string(),
+            line.amount.nano(),
+            posting.at.get(),
+        ));
     }
-    rows.execute(transaction).await
 }
 
 /// What is posted under the name, compared; `None` where there is nothing.

@@ -10,7 +10,7 @@ use crate::{
     session::Status,
     store::{
         books::MoveError,
-        database::{of_the_database, sqlite_code},
+        database::{of_the_database, reading, sqlite_code},
         location::Location,
     },
 };
@@ -183,7 +183,7 @@ pub enum BeginError {
     },
     /// The session that has this identifier cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -233,7 +233,7 @@ pub enum FinalizeError {
     Field(#[from] FieldError),
     /// What is stored of the session cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -259,7 +259,7 @@ pub enum FailError {
     },
     /// What is stored of the session cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -321,6 +321,7 @@ fn postgres_code(error: &sqlx::Error) -> Option<&str> {
 }
 
 of_the_database!(NodeError, BeginError(Read), FinalizeError(Read), FailError(Read), ReadError);
+reading!(BeginError, FinalizeError, FailError);
 
 impl From<NegativeAmount> for ReadError {
     fn from(error: NegativeAmount) -> Self {

@@ -4,7 +4,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::{
     store::{
-        database::{Row, query, retry},
+        database::{Row, query, reading, retry},
         error::{BackendError, ReadError},
         ledger::Ledger,
     },
@@ -50,11 +50,13 @@ pub enum ExportError {
     Write(#[from] std::io::Error),
     /// The ledger cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
+
+reading!(ExportError);
 
 /// Where a page ended.
 struct Place {

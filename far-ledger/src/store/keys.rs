@@ -5,7 +5,7 @@ use crate::{
     field::{self, FieldError, MAX_TEXT_BYTES},
     key::{ApiKey, KeyRow, RandomError, Secret},
     store::{
-        database::{Database, of_the_database, query, retry},
+        database::{Database, of_the_database, query, reading, retry},
         error::{BackendError, ReadError},
         ledger::Ledger,
         rows::Read,
@@ -41,12 +41,13 @@ pub enum KeyError {
     Random(#[from] RandomError),
     /// What is stored cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(ReadError),
     /// The database failed.
     #[error(transparent)]
     Backend(#[from] BackendError),
 }
 of_the_database!(KeyError(Read));
+reading!(KeyError);
 
 /// Nothing where the account is unknown.
 const CREATE: &str = "

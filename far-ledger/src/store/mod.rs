@@ -1,9 +1,11 @@
 //! Where the account is kept: the trait [`Store`], its errors, and [`Ledger`], which keeps it in a SQLite file or in a
 //! PostgreSQL database.
 //!
-//! [`contract`] says what a store does, [`error`] what may go wrong and what to do about it, [`location`] where a ledger
-//! is; `database` runs one set of SQL on both databases and says how writers are kept apart, `sessions` and `nodes` are
-//! the operations, `rows` reads what they stored. The tables and views are in `migrations/`.
+//! [`contract`] says what a store does for sessions and nodes, [`error`] what may go wrong and what to do about it,
+//! [`location`] where a ledger is. `database` runs one set of SQL on both databases and says how writers are kept apart;
+//! `rows` reads what they stored. `sessions`, `nodes`, `accounts`, `keys`, `deposits` and `receipts` are the operations;
+//! `settle` finalizes sessions over the locked balances of `books`, which also posts to the journal. `metrics`,
+//! `retention`, `export` and `audit` look after the whole. The tables and views are in `migrations/`.
 
 mod accounts;
 mod audit;

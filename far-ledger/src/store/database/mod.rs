@@ -42,9 +42,9 @@ mod sqlite;
 
 pub(crate) use pool::{Database, Runs, Topic, Transaction};
 pub(crate) use query::query;
-pub(crate) use retry::{Repeatable, of_the_database, retry};
+pub(crate) use retry::{Repeatable, of_the_database, reading, retry};
 pub(crate) use row::{Row, bad};
-pub(crate) use rows::{Batch, Kind, batch};
+pub(crate) use rows::{Batch, Kind, Rows, batch};
 pub(crate) use sql::Sql;
 #[allow(unused_imports, reason = "payouts use it")]
 pub(crate) use sql::locking;

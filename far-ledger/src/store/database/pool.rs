@@ -14,6 +14,8 @@ const WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 /// All statements see one moment.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
+const UNHURRIED: &str = "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)";
+
 /// A database with its connections. Cloning shares them.
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
@@ -83,7 +85,11 @@ impl Database {
     pub(crate) async fn snapshot(&self) -> Result<Transaction, sqlx::Error> {
         match self {
             Self::Sqlite { readers, .. } => Ok(Transaction::Sqlite(readers.begin_with("BEGIN DEFERRED").await?)),
-            Self::Postgres(pool) => Ok(Transaction::Postgres(pool.begin_with(SNAPSHOT).await?)),
+            Self::Postgres(pool) => {
+                let mut transaction = Transaction::Postgres(pool.begin_with(SNAPSHOT).await?);
+                transaction.unhurried().await?;
+                Ok(transaction)
+            }
         }
     }
 
@@ -112,6 +118,15 @@ impl Transaction {
     pub(crate) async fn exclusive(&mut self, topic: Topic) -> Result<(), sqlx::Error> {
         if let Self::Postgres(_) = self {
             query("SELECT pg_advisory_xact_lock($1)").bind(topic.key()).execute(self).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets statements and waits of this transaction take as long as they take: a whole ledger is read, or a schema
+    /// changed.
+    pub(crate) async fn unhurried(&mut self) -> Result<(), sqlx::Error> {
+        if let Self::Postgres(_) = self {
+            query(UNHURRIED).execute(self).await?;
         }
         Ok(())
     }

@@ -65,6 +65,7 @@ async fn migrate(location: &Location, database: &Database, pool: &PgPool) -> Res
     // The first connection tells whether there is a server at all, and why it does not let us in.
     drop(pool.acquire().await.map_err(unreachable)?);
     let mut transaction = database.begin().await.map_err(failed)?;
+    transaction.unhurried().await.map_err(failed)?;
     transaction.exclusive(Topic::Migrations).await.map_err(failed)?;
     if migrate::examine(location, tables(&mut transaction).await.map_err(failed)?)? {
         let newest = query("SELECT MAX(version) AS version FROM _sqlx_migrations").fetch_one(&mut transaction).await;

@@ -40,6 +40,21 @@ macro_rules! of_the_database {
 }
 pub(crate) use of_the_database;
 
+/// Errors of operations that read: what comes from the database is told as such, whoever asked it.
+macro_rules! reading {
+    ($($error:ident),* $(,)?) => {$(
+        impl From<$crate::store::error::ReadError> for $error {
+            fn from(error: $crate::store::error::ReadError) -> Self {
+                match error {
+                    $crate::store::error::ReadError::Backend(error) => Self::Backend(error),
+                    error => Self::Read(error),
+                }
+            }
+        }
+    )*};
+}
+pub(crate) use reading;
+
 impl Repeatable for BackendError {
     fn backend(&self) -> Option<&BackendError> {
         Some(self)

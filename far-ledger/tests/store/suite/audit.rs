@@ -69,6 +69,31 @@ async fn every_change_by_hand_is_named() {
             ],
         ),
         (
+            "INSERT INTO far_session_contributions VALUES ('nobody', 'stranger', 0, 1, 4, 1, 1, 9, NULL, NULL, 1, NULL)",
+            "DELETE FROM far_session_contributions WHERE session_id = 'nobody'",
+            vec![
+                Difference {
+                    subject: Subject::Posted {
+                        posting: "session:nobody".into(),
+                        debit: "open".into(),
+                        credit: "node:stranger".into(),
+                    },
+                    stored: 0,
+                    computed: 9,
+                },
+                Difference { subject: Subject::NodeEarned { node: "stranger".into() }, stored: 0, computed: 9 },
+                Difference { subject: Subject::NodeTokens { node: "stranger".into() }, stored: 0, computed: 4 },
+            ],
+        ),
+        (
+            "INSERT INTO far_journal VALUES ('topup:x', 0, 'topup', 'outside', 'user:nobody', 5, 1)",
+            "DELETE FROM far_journal WHERE posting = 'topup:x'",
+            vec![
+                Difference { subject: holds("outside"), stored: -9_000_000, computed: -9_000_005 },
+                Difference { subject: holds("user:nobody"), stored: 0, computed: 5 },
+            ],
+        ),
+        (
             "INSERT INTO far_deposits VALUES (1, '0xab', 2, 'user:alice', '0x', 5, 1, 1)",
             "DELETE FROM far_deposits",
             one(
@@ -108,7 +133,6 @@ async fn the_schema_keeps_balances_in_their_bounds() {
         "INSERT INTO far_journal VALUES ('p', 0, 'topup', 'outside', 'user:alice', 0, 1)",
         "INSERT INTO far_journal VALUES ('p', 0, 'topup', 'outside', 'user:alice', -5, 1)",
         "INSERT INTO far_journal VALUES ('p', 0, 'topup', 'outside', 'outside', 5, 1)",
-        "INSERT INTO far_journal VALUES ('p', 0, 'topup', 'outside', 'user:nobody', 5, 1)",
         "INSERT INTO far_journal VALUES ('topup:first of alice', 0, 'topup', 'outside', 'user:alice', 5, 1)",
         "INSERT INTO far_deposits VALUES (1, '0xab', 2, 'user:alice', '0x', 0, 1, 1)",
     ] {

@@ -74,7 +74,7 @@ async fn a_row_that_cannot_be_does_not_hold_up_the_others() {
     let worker = tokio::spawn(worker.run(std::future::pending()));
     let done = join_all(["good", "bad", "fine"].map(|id| queue.finalize(id, outcome()))).await;
     assert!(matches!(done[0], Ok(Finalized::Now)) && matches!(done[2], Ok(Finalized::Now)), "{done:?}");
-    assert!(matches!(done[1], Err(IngestError::Refused(FinalizeError::Read(_)))), "{done:?}");
+    assert!(matches!(done[1], Err(IngestError::Refused(FinalizeError::Backend(_)))), "{done:?}");
     drop(queue);
     worker.await.unwrap();
 }

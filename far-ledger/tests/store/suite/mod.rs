@@ -11,6 +11,7 @@ mod nodes;
 mod opening;
 mod records;
 mod sessions;
+mod upgrade;
 
 use far_ledger::{
     Amount, Contribution, Ledger, NewSession, Node, Outcome, Party, Payer, Posted, Store, UnixMillis, Work,

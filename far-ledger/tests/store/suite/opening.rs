@@ -72,18 +72,16 @@ async fn the_schema_keeps_out_what_the_types_keep_out() {
         "UPDATE far_nodes SET total_earned_far = -1",
         "UPDATE far_nodes SET is_active = 2",
         "UPDATE far_mesh_sessions SET status = 'completed'",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL, 1)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL, 1)",
-        "INSERT INTO far_session_contributions VALUES ('nobody', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 2)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'nobody', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL, 1, NULL)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL, 1, NULL)",
+        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 2, NULL)",
         "INSERT INTO far_payment_batches VALUES ('b', -1, 0, NULL, NULL, 'planned', 0, NULL)",
     ] {
         assert!(other.run(sql).await.is_err(), "{sql}");
     }
-    let right = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1)";
+    let right = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1, NULL)";
     other.run(right).await.unwrap();
-    let twice = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 9, 1, 1, 1, 1, NULL, NULL, 1)";
+    let twice = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 9, 1, 1, 1, 1, NULL, NULL, 1, NULL)";
     assert!(other.run(twice).await.is_err());
 }
 
