@@ -3,6 +3,7 @@
 pub(crate) mod server;
 
 use std::{
+    path::PathBuf,
     str::FromStr,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -16,6 +17,42 @@ use tempfile::TempDir;
 
 /// URL of a server on which the user may create databases. `tests/run ledger` starts one.
 pub(crate) const SERVER: &str = "FAR_MESH_TEST_POSTGRES";
+
+/// All tables, in a schema of their own.
+const KEEP: &str = "
+DO $$
+DECLARE name TEXT;
+BEGIN
+    CREATE SCHEMA kept;
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('CREATE TABLE kept.%I AS TABLE public.%I', name, name);
+    END LOOP;
+END $$";
+
+/// The other way: a table whose rows refer to those of another waits for it.
+const RESTORE: &str = "
+DO $$
+DECLARE
+    waiting TEXT[] := ARRAY(SELECT CAST(tablename AS TEXT) FROM pg_tables WHERE schemaname = 'public');
+    later TEXT[];
+    name TEXT;
+BEGIN
+    EXECUTE 'TRUNCATE ' || (SELECT string_agg(format('public.%I', t), ', ') FROM UNNEST(waiting) t);
+    WHILE cardinality(waiting) > 0 LOOP
+        later := '{}';
+        FOREACH name IN ARRAY waiting LOOP
+            BEGIN
+                EXECUTE format('INSERT INTO public.%I SELECT * FROM kept.%I', name, name);
+            EXCEPTION WHEN foreign_key_violation THEN
+                later := later || name;
+            END;
+        END LOOP;
+        IF cardinality(later) = cardinality(waiting) THEN
+            RAISE EXCEPTION 'tables that refer to each other: %', waiting;
+        END IF;
+        waiting := later;
+    END LOOP;
+END $$";
 
 /// A database that ends with the test.
 #[derive(Debug)]
@@ -40,14 +77,10 @@ impl Bed {
         let server = std::env::var(SERVER).unwrap_or_else(|_| {
             panic!("{SERVER} names no PostgreSQL server to test with: use tests/run ledger, which starts one")
         });
-        Self::create(server, "").await
-    }
-
-    async fn create(server: String, as_what: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("far_test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnectOptions::from_str(&server).unwrap().connect().await.unwrap();
-        let create = format!("CREATE DATABASE {name}{as_what}");
+        let create = format!("CREATE DATABASE {name}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         Self::Postgres { server, name }
@@ -60,21 +93,32 @@ impl Bed {
     /// The location as a text that another process can open.
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Sqlite(dir) => dir.path().join("ledger.db").display().to_string(),
+            Self::Sqlite(dir) => file(dir).display().to_string(),
             Self::Postgres { server, name } => url(server, name),
         }
     }
 
-    /// Another database with the same content. Nobody may be connected to this one.
+    /// Keeps a copy of all that is stored. Nobody may write meanwhile.
     #[allow(dead_code, reason = "of use to the crash matrix alone")]
-    pub(crate) async fn copy(&self) -> Self {
+    pub(crate) async fn keep(&self) {
+        match self {
+            Self::Sqlite(dir) => drop(std::fs::copy(file(dir), file(dir).with_extension("kept")).unwrap()),
+            Self::Postgres { .. } => self.other().await.run(KEEP).await.unwrap(),
+        }
+    }
+
+    /// Goes back to what was kept. Nobody may have it open, but for what is left of a process that crashed.
+    #[allow(dead_code, reason = "of use to the crash matrix alone")]
+    pub(crate) async fn restore(&self) {
         match self {
             Self::Sqlite(dir) => {
-                let copy = tempfile::tempdir().unwrap();
-                std::fs::copy(dir.path().join("ledger.db"), copy.path().join("ledger.db")).unwrap();
-                Self::Sqlite(copy)
+                for log in ["db-wal", "db-shm"] {
+                    let _ = std::fs::remove_file(file(dir).with_extension(log));
+                }
+                std::fs::copy(file(dir).with_extension("kept"), file(dir)).unwrap();
             }
-            Self::Postgres { server, name } => Self::create(server.clone(), &format!(" TEMPLATE {name}")).await,
+            // A fresh database from a template costs a second: a server writes all it has to the disk to drop one.
+            Self::Postgres { .. } => self.other().await.run(RESTORE).await.unwrap(),
         }
     }
 
@@ -86,7 +130,7 @@ impl Bed {
     pub(crate) async fn other(&self) -> Other {
         match self {
             Self::Sqlite(dir) => {
-                let options = SqliteConnectOptions::new().filename(dir.path().join("ledger.db"));
+                let options = SqliteConnectOptions::new().filename(file(dir));
                 Other::Sqlite(options.create_if_missing(true).connect().await.unwrap())
             }
             Self::Postgres { server, name } => {
@@ -132,6 +176,10 @@ impl Other {
             Self::Postgres(connection) => sqlx::query_scalar(sql).fetch_optional(connection).await.unwrap(),
         }
     }
+}
+
+fn file(dir: &TempDir) -> PathBuf {
+    dir.path().join("ledger.db")
 }
 
 /// The URL of a database of a server: its path is replaced.

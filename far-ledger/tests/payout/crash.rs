@@ -33,14 +33,7 @@ async fn every_point_of_a_payout(kind: Kind) {
     let started = Instant::now();
     let mut scene = Scene::new(kind, WALLETS).await;
     scene.ledger.close().await;
-    let template = Arc::new(std::mem::replace(&mut scene.bed, kind.bed().await));
-    // A server takes a second to make a database and to drop one: the next is made and the last dropped beside the run.
-    let copy = || {
-        let template = template.clone();
-        tokio::spawn(async move { template.copy().await })
-    };
-    let mut next = copy();
-    let mut dropped = tokio::spawn(async {});
+    scene.bed.keep().await;
     let mut snapshot = scene.anvil.snapshot().await;
     let mut at = 0;
     let unharmed = loop {
@@ -48,10 +41,7 @@ async fn every_point_of_a_payout(kind: Kind) {
         assert!(at < MOST_POINTS, "a run has no end");
         scene.anvil.revert(snapshot).await;
         snapshot = scene.anvil.snapshot().await;
-        let last = std::mem::replace(&mut scene.bed, next.await.unwrap());
-        dropped.await.unwrap();
-        dropped = tokio::task::spawn_blocking(move || drop(last));
-        next = copy();
+        scene.bed.restore().await;
         let ended = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::payer", "--ignored", "--nocapture"])
             .env(CHILD, json!({"rpc": scene.anvil.url, "ledger": scene.bed.url(), "contract": scene.contract().address, "at": at}).to_string())
@@ -67,8 +57,6 @@ async fn every_point_of_a_payout(kind: Kind) {
             break String::from_utf8(ended.stdout).unwrap();
         }
     };
-    dropped.await.unwrap();
-    drop(next.await.unwrap());
     let statements: u64 = unharmed.lines().find_map(|line| line.strip_prefix(STATEMENTS)).unwrap().parse().unwrap();
     tell(&format!(
         "crash matrix on {kind:?}: {} points ({statements} after statements, the others before and after requests), {WALLETS} \

@@ -91,6 +91,8 @@ pub(in crate::payout) async fn closed_since(database: &Database, epoch: Epoch) -
 /// Closes the epoch; `None` where it, or a later one, was closed before.
 pub(in crate::payout) async fn close(database: &Database, closing: &Closing) -> Result<Option<Plan>, PayError> {
     let mut transaction = database.begin().await?;
+    // A week of a large mesh is many rows.
+    transaction.unhurried().await?;
     transaction.exclusive(Topic::Payouts).await?;
     let closed = query(CLOSE)
         .bind(i64::from(closing.epoch.number()))

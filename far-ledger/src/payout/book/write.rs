@@ -149,6 +149,8 @@ pub(in crate::payout) async fn confirm(
 ) -> Result<bool, PayError> {
     let (id, tx) = (hash_text(batch), mined.tx.map(hash_text));
     let mut transaction = database.begin().await?;
+    // A week of a large mesh is many rows.
+    transaction.unhurried().await?;
     transaction.exclusive(Topic::Payouts).await?;
     let done = query(CONFIRM).bind(&id).bind(&tx).bind(mined.block.map(bigint)).bind(now.get());
     if done.execute(&mut transaction).await? == 0 {
