@@ -1,7 +1,6 @@
 //! A session over a chain of remote hops.
 
 mod account;
-mod blame;
 mod mending;
 mod moving;
 mod steps;
@@ -27,8 +26,7 @@ use super::{
     watch::{Allowance, Awaited, Verdict, Watch},
 };
 use crate::{
-    hop::{Account, Done, HopError, HopSession, Input, OpenSession, Rows, Step},
-    limits::{MAX_CHUNK_TOKENS, MAX_HIDDEN, MAX_STEPS_IN_FLIGHT},
+    hop::{Account, Done, HopError, HopSession, OpenSession, Step},
     peer::wire::{Frame, Link, LinkError, Rerouted},
 };
 

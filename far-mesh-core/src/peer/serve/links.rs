@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::{
     control::Control,
+    event::{End, Event, bad_step},
     intake::{Intake, Outcome, WrongResult},
     outlet::{Outlet, Sink},
     works::Works,

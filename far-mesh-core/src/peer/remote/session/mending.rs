@@ -4,6 +4,8 @@
 //! meanwhile is lost too, and the stretch that grew is planned anew; so in the end the session stands on nodes that answer,
 //! or nobody serves the layers.
 
+mod blame;
+
 use std::{
     ops::Range,
     task::{Context, Poll},
@@ -25,7 +27,7 @@ use crate::{
             pace::Slow,
             receipts::Receipts,
         },
-        wire::{Frame, Link, Lost, Reroute},
+        wire::{Frame, Link, Reroute},
     },
 };
 

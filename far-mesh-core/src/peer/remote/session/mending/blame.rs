@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Place, RemoteSession};
+use super::RemoteSession;
 use crate::{
     hop::HopError,
     peer::{
@@ -19,7 +19,11 @@ const MAX_ACCUSATIONS: u32 = 3;
 
 impl RemoteSession {
     /// A hop calls a neighbour lost. A hop is believed about itself and its neighbours only, and not again and again.
-    pub(super) fn on_accusation(&mut self, at: usize, Lost { node, reason, number }: &Lost) -> Result<(), HopError> {
+    pub(in crate::peer::remote::session) fn on_accusation(
+        &mut self,
+        at: usize,
+        Lost { node, reason, number }: &Lost,
+    ) -> Result<(), HopError> {
         let node = *node;
         // It had not heard yet who its neighbour is now.
         if *number < self.places[at].rerouted {
@@ -53,7 +57,7 @@ impl RemoteSession {
     }
 
     /// A hop is much slower than it promised: others are looked for.
-    pub(super) fn suspect(&mut self, slow: Option<Slow>) {
+    pub(in crate::peer::remote::session) fn suspect(&mut self, slow: Option<Slow>) {
         let (Some(slow), Some(mender)) = (slow, self.route.mender.clone()) else { return };
         let node = self.places[slow.at].hop.node;
         tracing::info!(session = %self.request.session, %node, factor = slow.factor, takes = ?slow.takes, "a hop is slow");
