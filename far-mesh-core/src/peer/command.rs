@@ -23,6 +23,8 @@ pub(super) enum Command {
     Announce { offer: Box<ShardOffer>, reply: oneshot::Sender<Result<(), AdvertError>>, placed: oneshot::Sender<usize> },
     /// Stop offering one model or all; says how many nodes were told.
     Withdraw { model: Option<ModelHash>, told: oneshot::Sender<usize> },
+    /// Close all connections to a node.
+    HangUp { peer: NodeId },
     /// Put a member list in force.
     Members(Members),
     /// Withdraw everything, close every connection and end.

@@ -155,6 +155,10 @@ impl EventLoop {
                 let models = model.map_or_else(|| self.announcer.models(), |model| vec![model]);
                 self.withdraw(&models, Some(told));
             }
+            // An error means that it hung up itself.
+            Command::HangUp { peer } => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
             Command::Members(members) => self.on_members(members),
             Command::Shutdown => {}
         }

@@ -12,7 +12,8 @@
 //! [`RemoteRoute`] (a coordinator's side); `shard_dialer` gives them the node's streams.
 //!
 //! What strangers send is bounded and checked where it comes in: who they are by [`members`], connections and streams by
-//! [`config`] and [`Pace`], adverts by [`advert`] and the store, addresses before they are dialed.
+//! [`config`] and [`Pace`], what comes on them by [`wire`], adverts by [`advert`] and the store, addresses before they are
+//! dialed.
 
 mod address;
 pub mod advert;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,49 @@ impl Pace {
     /// Whether all that was taken has been earned: forgetting it then forgives nothing.
     pub fn is_rested(&self, now: Instant) -> bool {
         self.earned_at.is_none_or(|earned_at| earned_at <= now)
+    }
+}
+
+/// A [`Pace`] that many tasks take from at once, without a lock. It grants all and says how long to wait: whoever is read
+/// later cannot get far ahead.
+#[derive(Debug)]
+pub(super) struct SharedPace {
+    per_second: u64,
+    burst: Duration,
+    started: Instant,
+    /// When all that was taken will have been earned, in nanoseconds after `started`.
+    earned_at: AtomicU64,
+}
+
+impl SharedPace {
+    /// `per_second` in the long run (at least 1), `burst` at once.
+    pub(super) fn new(per_second: u64, burst: u64, now: Instant) -> Self {
+        let per_second = per_second.max(1);
+        Self { per_second, burst: time_of(burst, per_second), started: now, earned_at: AtomicU64::new(0) }
+    }
+
+    /// Takes `amount` at `now`; how long to wait until it is earned but for the burst.
+    pub(super) fn take(&self, amount: u64, now: Instant) -> Duration {
+        let (at, cost) = (self.nanos(now), self.cost(amount));
+        let earn = |earned_at: u64| earned_at.max(at).saturating_add(cost);
+        // Relaxed: the number stands for itself. The closure never declines.
+        let before =
+            self.earned_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |earned_at| Some(earn(earned_at)));
+        let earned_at = before.map_or_else(|same| same, earn);
+        Duration::from_nanos(earned_at - at).saturating_sub(self.burst)
+    }
+
+    /// Whether all that was taken has been earned.
+    pub(super) fn is_rested(&self, now: Instant) -> bool {
+        self.earned_at.load(Ordering::Relaxed) <= self.nanos(now)
+    }
+
+    fn cost(&self, amount: u64) -> u64 {
+        u64::try_from(time_of(amount, self.per_second).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

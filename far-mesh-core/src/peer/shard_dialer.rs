@@ -39,4 +39,8 @@ impl Dialer for Node {
     fn may_name(&self, from: NodeId, addr: &Multiaddr) -> bool {
         Node::may_name(self, from, addr)
     }
+
+    fn hang_up(&self, peer: NodeId) {
+        Node::hang_up(self, peer);
+    }
 }

@@ -138,6 +138,11 @@ impl Node {
         address::scope(addr) >= self.inner.links.scope(&from)
     }
 
+    /// Closes all connections to a node. Where the event loop is behind nothing is done: the node will be heard of again.
+    pub(in crate::peer) fn hang_up(&self, peer: NodeId) {
+        let _ = self.inner.commands.try_send(Command::HangUp { peer });
+    }
+
     /// How others get to this node, as far as is known.
     pub fn reachability(&self) -> Reachability {
         self.inner.links.reachability().0

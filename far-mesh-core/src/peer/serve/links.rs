@@ -237,6 +237,7 @@ impl Links {
             match frame {
                 Ok(frame) => self.on_control(frame)?,
                 Err(LinkError::Frame(error)) => return Err(bad_step(error.to_string())),
+                Err(error @ LinkError::TooFast) => return Err(End::Fault(Fault::Refused(error.to_string()))),
                 Err(error) => return Err(End::Gone(error.to_string())),
             }
         }

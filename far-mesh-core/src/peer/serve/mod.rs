@@ -18,6 +18,7 @@ mod event;
 mod intake;
 mod kept;
 mod links;
+mod meters;
 mod outlet;
 mod rendezvous;
 mod server;

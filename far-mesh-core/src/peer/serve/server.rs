@@ -10,6 +10,7 @@ use super::{
     ServeConfig,
     admission::{Admission, Place, Slot},
     kept::Budget,
+    meters::Meters,
     rendezvous::{Offer, Rendezvous},
     session,
 };
@@ -135,9 +136,13 @@ impl Drop for Counted {
 
 async fn accept(shared: Arc<Shared>, incoming: impl Stream<Item = (NodeId, BoxedStream)>, tasks: Tasks) {
     let mut incoming = std::pin::pin!(incoming);
+    let mut meters = Meters::default();
     while let Some((peer, stream)) = incoming.next().await {
         match shared.admission.enter(peer, Place::Greeting, 0) {
-            Ok(slot) => tasks.spawn(greet(Arc::clone(&shared), peer, Link::accepted(stream), slot)),
+            Ok(slot) => {
+                let link = Link::accepted(stream).metered(meters.of(peer, &shared.dialer));
+                tasks.spawn(greet(Arc::clone(&shared), peer, link, slot));
+            }
             // Closed without a word: an answer would cost more than the stream.
             Err(_) => tracing::debug!(%peer, "stream closed: too many of this node's wait to be greeted"),
         }

@@ -42,6 +42,9 @@ pub trait Dialer: Send + Sync + fmt::Debug {
     fn may_name(&self, _from: NodeId, _addr: &Multiaddr) -> bool {
         true
     }
+
+    /// Closes all connections to a node that does not keep to its limits.
+    fn hang_up(&self, _peer: NodeId) {}
 }
 
 /// No stream to a node.

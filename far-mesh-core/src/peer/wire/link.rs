@@ -7,32 +7,33 @@
 //! Invariant: every method is cancel-safe, for all progress is kept in the link. What is queued is bounded.
 
 use std::{
-    collections::VecDeque,
     fmt,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
 use futures::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
 
+use self::write::WriteState;
 use super::{
-    BoxedStream,
+    BoxedStream, Meter,
     frame::Frame,
     header::{FrameError, HEADER_BYTES, Header, LENGTH_BYTES, session_tag},
 };
 use crate::{
     id::SessionId,
     limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_STEPS_IN_FLIGHT},
+    peer::quota::Verdict,
 };
+
+mod write;
 
 /// Bytes read at once: a decode step of a small model is one read.
 const READ_BYTES: usize = 16 * 1024;
-
-/// Frames up to this size are copied behind their header, and behind each other, into one write.
-const COALESCE_BYTES: usize = 64 * 1024;
 
 /// Room made for a payload before its bytes arrive; more follows as it fills, so announcing is not enough to take memory.
 const TRUST_BYTES: usize = 64 * 1024;
@@ -56,6 +57,10 @@ pub struct Link {
     max_payload_bytes: usize,
     /// Frames taken since there was none.
     burst: usize,
+    /// Of who opened the stream, where this node accepted it.
+    meter: Option<Arc<Meter>>,
+    /// Nothing is read before its end.
+    pause: Option<Pin<Box<Sleep>>>,
     read: ReadState,
     write: WriteState,
 }
@@ -68,18 +73,6 @@ struct ReadState {
     /// Grows ahead of its bytes, of which `arrived` are there.
     payload: Vec<u8>,
     arrived: usize,
-    total_bytes: u64,
-}
-
-#[derive(Default)]
-struct WriteState {
-    queue: VecDeque<([u8; HEADER_BYTES], Bytes)>,
-    /// Headers and small payloads in a row; `written` of them are gone.
-    buffer: Vec<u8>,
-    written: usize,
-    /// Rest of a large payload, sent after `buffer`.
-    rest: Bytes,
-    flushed: bool,
     total_bytes: u64,
 }
 
@@ -105,6 +98,9 @@ pub enum LinkError {
     /// The other side makes more answers due than it reads.
     #[error("{MAX_QUEUED_FRAMES} frames wait to be read by the other side")]
     Backlog,
+    /// The other side sends more than it may, and does not stop when it is read later.
+    #[error("more frames or bytes came than a node may send, for a long time and on all its streams together")]
+    TooFast,
 }
 
 impl Link {
@@ -129,8 +125,15 @@ impl Link {
             arrived: 0,
             total_bytes: 0,
         };
-        let write = WriteState { flushed: true, ..WriteState::default() };
-        Self { stream, session, max_payload_bytes, burst: 0, read, write }
+        let write = WriteState::new();
+        Self { stream, session, max_payload_bytes, burst: 0, meter: None, pause: None, read, write }
+    }
+
+    /// Reads no faster than the meter of who opened the stream allows.
+    #[must_use]
+    pub(crate) fn metered(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = Some(meter);
+        self
     }
 
     /// Refuses frames with a longer payload as soon as their header is there; control frames always fit.
@@ -202,8 +205,13 @@ impl Link {
     /// The next frame.
     ///
     /// # Errors
-    /// [`LinkError::Closed`] at the end, [`LinkError::Frame`] when what came is not a frame of this session.
+    /// [`LinkError::Closed`] at the end, [`LinkError::Frame`] when what came is not a frame of this session,
+    /// [`LinkError::TooFast`] when too much came.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Frame, LinkError>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
         let header = match self.read.header {
             Some(header) => header,
             None => {
@@ -225,6 +233,7 @@ impl Link {
         };
         ready!(self.poll_payload(cx, header.payload_bytes))?;
         self.read.header = None;
+        self.count(HEADER_BYTES + header.payload_bytes)?;
         let frame = Frame::decode(&header, std::mem::take(&mut self.read.payload).into())?;
         if let Frame::Open(_) | Frame::Attach(_) | Frame::Resume(_) = frame {
             self.bind(&frame, &header)?;
@@ -269,6 +278,19 @@ impl Link {
     /// As [`Link::poll_next`].
     pub async fn recv(&mut self) -> Result<Frame, LinkError> {
         poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// A frame has arrived: the next may have to wait.
+    fn count(&mut self, bytes: usize) -> Result<(), LinkError> {
+        let Some(meter) = &self.meter else { return Ok(()) };
+        match meter.count(bytes, Instant::now().into_std()) {
+            Verdict::Now => Ok(()),
+            Verdict::After(pause) => {
+                self.pause = Some(Box::pin(sleep(pause)));
+                Ok(())
+            }
+            Verdict::TooFast => Err(LinkError::TooFast),
+        }
     }
 
     /// A greeting names its session twice, in the header and whole in the body: both must agree, and only once.
@@ -341,41 +363,6 @@ impl Link {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl WriteState {
-    /// Moves queued frames into the buffer until it is full or a large payload must go first.
-    fn fill(&mut self) {
-        if !self.unsent().is_empty() {
-            return;
-        }
-        self.buffer.clear();
-        self.written = 0;
-        while self.rest.is_empty() && self.buffer.len() < COALESCE_BYTES {
-            let Some((header, mut payload)) = self.queue.pop_front() else { break };
-            self.buffer.extend_from_slice(&header);
-            let beside = payload.len().min(COALESCE_BYTES.saturating_sub(self.buffer.len()));
-            self.buffer.extend_from_slice(&payload.split_to(beside));
-            self.rest = payload;
-            self.flushed = false;
-        }
-    }
-
-    fn unsent(&self) -> &[u8] {
-        match &self.buffer[self.written..] {
-            [] => &self.rest,
-            unsent => unsent,
-        }
-    }
-
-    fn advance(&mut self, sent: usize) {
-        self.total_bytes += sent as u64;
-        if self.written < self.buffer.len() {
-            self.written += sent;
-        } else {
-            self.rest.advance(sent);
-        }
     }
 }
 

@@ -23,6 +23,7 @@
 //! - `header`: the fixed part of a frame, checked by hand before anything is allocated.
 //! - `frame`: what nodes say to each other.
 //! - `control`: bodies of the frames that are not on the hot path.
+//! - `meter`: how much a peer may send.
 //! - `link`: one stream with its read and write state, polled by the task that owns the session.
 //! - `dial`: what this protocol needs from the network below.
 
@@ -31,6 +32,7 @@ mod dial;
 mod frame;
 mod header;
 mod link;
+mod meter;
 
 pub(crate) use control::MAX_ADDRS;
 pub use control::{Attach, Fault, Lost, Next, Open, Reroute, Rerouted, Source, State, Tally};
@@ -38,6 +40,7 @@ pub use dial::{BoxedStream, DialError, Dialer, Duplex};
 pub use frame::Frame;
 pub use header::{FrameError, HEADER_BYTES, Header, Kind};
 pub use link::{Link, LinkError};
+pub(crate) use meter::{Allowance, Meter};
 
 #[cfg(test)]
 pub(crate) use header::session_tag;

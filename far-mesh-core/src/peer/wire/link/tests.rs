@@ -3,6 +3,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::*;
