@@ -146,7 +146,12 @@ impl Part {
     }
 
     /// Asks the part to end and waits; kills it when it takes longer than `patience`.
-    pub async fn stop(mut self, patience: Duration) -> Option<ExitStatus> {
+    pub async fn stop(self, patience: Duration) -> Option<ExitStatus> {
+        self.stop_for_log(patience).await.0
+    }
+
+    /// As [`Part::stop`], and the end of what it has logged.
+    pub async fn stop_for_log(mut self, patience: Duration) -> (Option<ExitStatus>, String) {
         drop(self.child.stdin.take());
         let status = match timeout(patience, self.child.wait()).await {
             Ok(status) => status.ok(),
@@ -156,10 +161,11 @@ impl Part {
                 None
             }
         };
-        if let Some(log) = self.log.take() {
-            let _ = log.await;
-        }
-        status
+        let log = match self.log.take() {
+            Some(log) => log.await.unwrap_or_default(),
+            None => String::new(),
+        };
+        (status, log)
     }
 }
 

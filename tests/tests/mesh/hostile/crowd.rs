@@ -103,3 +103,61 @@ async fn a_flood_of_streams_leaves_the_others_their_place() {
     targets.unharmed("a flood of streams").await;
     targets.stop().await;
 }
+
+/// Streams are opened for as long as it takes to ask for ten thousand, over every connection that the provider still lets
+/// itself be made.
+#[tokio::test]
+async fn ten_thousand_streams_cost_the_one_who_opens_them_its_connection() {
+    const STREAMS: usize = 10_000;
+    const SIDE_BY_SIDE: usize = 256;
+    let mut targets = Targets::start().await;
+    let to = hop(targets.first(), "0..10");
+    let (node, addrs) = (to.node, to.addrs.clone());
+    let mut session = Driver::open(&route(&targets.honest, vec![to]), 256).await;
+    session.tokens(&[1, 2, 3], 3, Rows::Last).await;
+    let (hostile, started) = (targets.hostile.clone(), Instant::now());
+    let opens = stream::iter(0..STREAMS).map(|_| hostile.open_stream(node, &addrs, SHARD_PROTOCOL));
+    let flood = async {
+        // Held open, as many as there are.
+        let streams: Vec<_> = opens.buffer_unordered(SIDE_BY_SIDE).collect().await;
+        let took = started.elapsed();
+        (streams.into_iter().flatten().collect::<Vec<_>>(), took)
+    };
+    let mut flood = std::pin::pin!(flood);
+    let (mut slowest, mut steps) = (Duration::ZERO, 0);
+    let (held, took) = loop {
+        let step = async {
+            let asked = Instant::now();
+            session.tokens(&[4], 1, Rows::Last).await;
+            asked.elapsed()
+        };
+        // The session's steps and the flood share this thread; the provider has its own.
+        let mut step = std::pin::pin!(step);
+        let flooded = tokio::select! {
+            flooded = &mut flood => Some(flooded),
+            took = &mut step => {
+                (slowest, steps) = (slowest.max(took), steps + 1);
+                None
+            }
+        };
+        if let Some(flooded) = flooded {
+            slowest = slowest.max(step.await);
+            break flooded;
+        }
+        if steps >= 200 {
+            break flood.await;
+        }
+    };
+    println!("{STREAMS} streams asked for in {took:?}, {} held; {steps} honest steps, slowest {slowest:?}", held.len());
+    assert!(steps > 0 && slowest < Duration::from_secs(2), "an honest step took {slowest:?} in the flood");
+    let peak = memory(targets.first()).peak;
+    println!("in the flood: {:.1} MiB at most", super::mib(peak));
+    session.close().await;
+    drop(held);
+    targets.unharmed("ten thousand streams").await;
+    let hostile = hostile.id().to_string();
+    let (_, log) = targets.providers.remove(0).stop_for_log(ANSWER).await;
+    let named = log.lines().any(|line| line.contains(&hostile) && line.contains("dropped: it opens streams faster"));
+    assert!(named, "the log does not name {hostile}:\n{log}");
+    targets.stop().await;
+}
