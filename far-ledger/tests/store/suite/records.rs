@@ -189,6 +189,7 @@ async fn upkeep_by_many_is_done_once() {
     let done: Vec<_> = futures::future::join_all(tasks).await.into_iter().map(Result::unwrap).collect();
     assert!(done.iter().all(|upkeep| upkeep.metrics == done[0].metrics));
     assert_eq!(done.iter().map(|upkeep| upkeep.removed.prompts).sum::<u64>(), 1);
+    assert_eq!(done.iter().map(|upkeep| upkeep.abandoned).sum::<u64>(), 6);
     assert_eq!(first.metrics(at(0), at(i64::MAX)).await.unwrap().len(), 1);
     assert_eq!(first.account("alice").await.unwrap().unwrap().available(), nano(100));
     assert_eq!(first.audit().await.unwrap(), []);
