@@ -42,14 +42,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// [`NodeError::Unknown`] when there is no such node.
     fn update_node_last_seen<'a>(&'a self, node_id: &'a str, seen: UnixMillis) -> BoxFuture<'a, Result<(), NodeError>>;
 
-    /// Writes that a session began.
+    /// Writes that a session began, and holds what it may cost of its payer's balance, if it has one.
     ///
     /// # Errors
-    /// [`BeginError::Conflict`] when another session has its identifier, [`BeginError::Field`] when a value cannot be
-    /// stored.
+    /// [`BeginError::Insufficient`] when the payer has less, [`BeginError::Conflict`] when another session has its
+    /// identifier, [`BeginError::Field`] when a value cannot be stored.
     fn begin_session<'a>(&'a self, session: &'a NewSession) -> BoxFuture<'a, Result<(), BeginError>>;
 
-    /// Writes a session's cost and contributions and adds them to the totals of its nodes.
+    /// Writes a session's cost and contributions, adds them to the totals of its nodes, moves the cost from its payer to
+    /// nodes and operator, and releases what was held beyond it.
     ///
     /// Exactly once: the same tokens, cost and contributions again are [`Finalized::Before`] and change nothing (the time
     /// of the first call stays), others are refused.
@@ -62,7 +63,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         outcome: &'a Outcome,
     ) -> BoxFuture<'a, Result<Finalized, FinalizeError>>;
 
-    /// Writes that a session ended without a cost. On a failed session this changes nothing.
+    /// Writes that a session ended without a cost, and releases what it held. On a failed session this changes nothing.
     ///
     /// # Errors
     /// [`FailError::UnknownSession`], or [`FailError::Completed`] when the session was finalized.

@@ -114,6 +114,11 @@ async fn reserve(transaction: &mut Transaction, payer: &Payer) -> Result<(), Beg
 }
 
 pub(super) async fn fail(database: &Database, session_id: &str, reason: &str, at: UnixMillis) -> Result<(), FailError> {
+    end(database, session_id, reason, at).await.map(drop)
+}
+
+/// Fails a session and releases what it held; false where it had failed before.
+async fn end(database: &Database, session_id: &str, reason: &str, at: UnixMillis) -> Result<bool, FailError> {
     let reason = storable(reason);
     let mut transaction = database.begin().await?;
     let failed = query(FAIL).bind(session_id).bind(reason).bind(at.get()).fetch_optional(&mut transaction).await?;
@@ -121,7 +126,7 @@ pub(super) async fn fail(database: &Database, session_id: &str, reason: &str, at
         let session_id = session_id.to_owned();
         return match get(&mut transaction, &session_id).await?.map(|stored| stored.status) {
             None => Err(FailError::UnknownSession { session_id }),
-            Some(Status::Failed) => Ok(()),
+            Some(Status::Failed) => Ok(false),
             Some(status) => Err(FailError::Completed { session_id, status }),
         };
     };
@@ -129,7 +134,8 @@ pub(super) async fn fail(database: &Database, session_id: &str, reason: &str, at
         let held = row.amount("reserved_far")?;
         query(RELEASE).bind(account).bind(held.nano()).execute(&mut transaction).await?;
     }
-    Ok(transaction.commit().await?)
+    transaction.commit().await?;
+    Ok(true)
 }
 
 impl Ledger {
@@ -150,10 +156,11 @@ impl Ledger {
                 return Ok(count);
             }
             for id in rows {
-                match retry(|| fail(self.database(), &id, "its coordinator did not end it in time", now)).await {
-                    // Ended at the last moment.
-                    Err(FailError::Completed { .. }) => {}
-                    failed => failed.map(|()| count = count.saturating_add(1))?,
+                match retry(|| end(self.database(), &id, "its coordinator did not end it in time", now)).await {
+                    Ok(true) => count = count.saturating_add(1),
+                    // Ended at the last moment, or by another that looks after it.
+                    Ok(false) | Err(FailError::Completed { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
