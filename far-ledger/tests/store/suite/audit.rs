@@ -69,7 +69,9 @@ async fn every_change_by_hand_is_named() {
             ],
         ),
         (
-            "INSERT INTO far_session_contributions VALUES ('nobody', 'stranger', 0, 1, 4, 1, 1, 9, NULL, NULL, 1, NULL)",
+            "INSERT INTO far_session_contributions (session_id, node_id, layers_start, layers_end, tokens_contributed,
+                                                    token_layers, compute_ms, payment_far)
+             VALUES ('nobody', 'stranger', 0, 1, 4, 1, 1, 9)",
             "DELETE FROM far_session_contributions WHERE session_id = 'nobody'",
             vec![
                 Difference {

@@ -72,17 +72,24 @@ async fn the_schema_keeps_out_what_the_types_keep_out() {
         "UPDATE far_nodes SET total_earned_far = -1",
         "UPDATE far_nodes SET is_active = 2",
         "UPDATE far_mesh_sessions SET status = 'completed'",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, -1, NULL, NULL, 1, NULL)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 1, 1, 1, 1, 1, 1, NULL, NULL, 1, NULL)",
-        "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 2, NULL)",
-        "INSERT INTO far_payment_batches VALUES ('b', -1, 0, NULL, NULL, 'planned', 0, NULL)",
+        "INSERT INTO far_payment_batches (id, total_nodes, total_amount_far, status, created_at)
+         VALUES ('b', -1, 0, 'planned', 0)",
     ] {
         assert!(other.run(sql).await.is_err(), "{sql}");
     }
-    let right = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 1, 1, 1, 1, 1, NULL, NULL, 1, NULL)";
-    other.run(right).await.unwrap();
-    let twice = "INSERT INTO far_session_contributions VALUES ('s', 'a', 0, 9, 1, 1, 1, 1, NULL, NULL, 1, NULL)";
-    assert!(other.run(twice).await.is_err());
+    let contribution = |values: &str| {
+        format!(
+            "INSERT INTO far_session_contributions (session_id, node_id, layers_start, layers_end, tokens_contributed,
+                                                    token_layers, compute_ms, payment_far, exact) VALUES {values}"
+        )
+    };
+    for values in
+        ["('s', 'a', 0, 1, 1, 1, 1, -1, 1)", "('s', 'a', 1, 1, 1, 1, 1, 1, 1)", "('s', 'a', 0, 1, 1, 1, 1, 1, 2)"]
+    {
+        assert!(other.run(&contribution(values)).await.is_err(), "{values}");
+    }
+    other.run(&contribution("('s', 'a', 0, 1, 1, 1, 1, 1, 1)")).await.unwrap();
+    assert!(other.run(&contribution("('s', 'a', 0, 9, 1, 1, 1, 1, 1)")).await.is_err(), "one key");
 }
 
 #[tokio::test]
