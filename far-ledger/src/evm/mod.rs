@@ -33,6 +33,6 @@ pub use fee::{FeePolicy, Fees};
 pub use http::{HttpOptions, HttpTransport};
 pub use keystore::{KeystoreError, Password};
 pub use signer::{LocalSigner, SignError, Signer};
-pub use transaction::{SignedTx, Unsigned};
+pub use transaction::{DecodeError, SignedTx, Unsigned};
 pub use transport::Transport;
 pub use types::{At, Block, Call, FeeHistory, Log, LogFilter, Receipt};
