@@ -5,7 +5,7 @@
 //! [`location`] where a ledger is. `database` runs one set of SQL on both databases and says how writers are kept apart;
 //! `rows` reads what they stored. `sessions`, `nodes`, `accounts`, `keys`, `deposits` and `receipts` are the operations;
 //! `settle` finalizes sessions over the locked balances of `books`, which also posts to the journal. `metrics`,
-//! `retention`, `export` and `audit` look after the whole. The tables and views are in `migrations/`.
+//! `retention`, `export` and `audit` look after the whole, and `upkeep` does what is due every minute. The tables and views are in `migrations/`.
 
 mod accounts;
 mod audit;
@@ -25,6 +25,7 @@ mod retention;
 mod rows;
 mod sessions;
 pub(crate) mod settle;
+mod upkeep;
 
 pub use accounts::{AccountError, TopUp, TopUpError};
 pub use audit::{Difference, Subject};
@@ -39,3 +40,4 @@ pub use location::{Location, PostgresUrl};
 pub use metrics::{Metrics, Period, RollUp};
 pub use receipts::{MAX_RECEIPTS, ReceiptError, ReceiptRow};
 pub use retention::{Kept, Removed};
+pub use upkeep::{Upkeep, UpkeepError};

@@ -7,7 +7,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use far_ledger::{
@@ -15,7 +14,7 @@ use far_ledger::{
     ingest::{Ingest, Limits, ingest},
     store::{Location, TopUp},
 };
-use tokio::{runtime::Runtime, time::sleep};
+use tokio::{runtime::Runtime, task::yield_now};
 
 use crate::bed::{Bed, server::Server};
 
@@ -78,10 +77,10 @@ async fn work(ledger: Ledger, queue: Ingest, name: String, stop: Arc<AtomicBool>
         let id = format!("{name}-{index}");
         // Until it is answered: a server may be away for a while.
         while ledger.begin_session(&begin(&id)).await.is_err() {
-            sleep(Duration::from_millis(20)).await;
+            yield_now().await;
         }
         while queue.finalize(&id, outcome()).await.is_err() {
-            sleep(Duration::from_millis(20)).await;
+            yield_now().await;
         }
         acknowledge(id);
     }
@@ -186,7 +185,7 @@ fn a_killed_server_loses_nothing_it_acknowledged() {
         let enough = count.load(Ordering::Relaxed) + 5 + 17 * round;
         runtime.block_on(async {
             while count.load(Ordering::Relaxed) < enough {
-                tokio::task::yield_now().await;
+                yield_now().await;
             }
         });
         server.kill();

@@ -12,7 +12,7 @@
 //! On PostgreSQL a writing transaction runs at `READ COMMITTED`, asked for by name so that a server's default cannot
 //! change it, and every operation is right there because it follows three rules:
 //!
-//! 1. **Lock, then look.** What an operation decides by, it reads with `FOR NO KEY UPDATE` ([`locking`]) before anything
+//! 1. **Lock, then look.** What an operation decides by, it reads with `FOR NO KEY UPDATE` before anything
 //!    else. The lock waits for whoever is changing the row, and the row is then read as that transaction left it; it
 //!    stays so until the end. (At `REPEATABLE READ` and above the same wait would end in an error instead, and the rows
 //!    all sessions share, those of nodes and accounts, are waited for all the time.)
@@ -46,6 +46,4 @@ pub(crate) use retry::{Repeatable, of_the_database, reading, retry};
 pub(crate) use row::{Row, bad};
 pub(crate) use rows::{Batch, Kind, Rows, batch};
 pub(crate) use sql::Sql;
-#[allow(unused_imports, reason = "payouts use it")]
-pub(crate) use sql::locking;
 pub(crate) use sqlite::sqlite_code;

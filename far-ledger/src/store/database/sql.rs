@@ -13,18 +13,6 @@ impl From<&'static str> for Sql {
     }
 }
 
-/// A SELECT that keeps the rows it finds from being changed by others until the transaction ends.
-///
-/// On SQLite the transaction itself does. `NO KEY`: rows that refer to them may still be written.
-#[allow(unused_macros, reason = "payouts use it")]
-macro_rules! locking {
-    ($select:literal) => {
-        $crate::store::database::Sql { sqlite: $select, postgres: concat!($select, " FOR NO KEY UPDATE") }
-    };
-}
-#[allow(unused_imports, reason = "payouts use it")]
-pub(crate) use locking;
-
 /// What may be bound to a parameter.
 #[derive(Debug)]
 pub(crate) enum Value {

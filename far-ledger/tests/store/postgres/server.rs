@@ -2,10 +2,10 @@
 
 use far_ledger::{
     Ledger, Store,
-    store::{BackendError, BeginError, OpenError},
+    store::{BackendError, BeginError, Finalized, OpenError},
 };
 
-use super::suite::{at, ledger, session};
+use super::suite::{at, ledger, outcome, session};
 use crate::bed::Bed;
 
 #[tokio::test]
@@ -79,4 +79,35 @@ async fn a_database_that_may_only_be_read_says_so() {
         .unwrap();
     let refused = ledger.begin_session(&session("s")).await;
     assert!(matches!(refused, Err(BeginError::Backend(BackendError::ReadOnly(_)))), "{refused:?}");
+}
+
+/// Somebody who keeps to no order: one of the two transactions must end, and ours is repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_was_broken_off_is_repeated() {
+    let (bed, ledger) = ledger().await;
+    ledger.begin_session(&session("s")).await.unwrap();
+    let (mut rival, mut watcher) = (bed.other().await, bed.other().await);
+    rival.run("BEGIN; UPDATE far_accounts SET created_at = 1 WHERE id = 'node:a'").await.unwrap();
+    let settling = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { ledger.finalize_session("s", &outcome()).await }
+    });
+    // Ours has the session and waits for the account; then the rival wants the session.
+    let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+    while watcher.number(waiting).await != Some(1) {}
+    let (rivals, done) = futures::join!(rival.run("UPDATE far_mesh_sessions SET model_id = 'x'; COMMIT"), settling);
+    assert_eq!(done.unwrap().unwrap(), Finalized::Now);
+    // Ours had waited longer and was broken off first.
+    rivals.unwrap();
+    let ended = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    while watcher.number(ended).await == Some(0) {}
+    assert_eq!(ledger.audit().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_ledger_does_not_show_its_password() {
+    let bed = Bed::postgres().await;
+    // A server that trusts takes any password.
+    let ledger = Ledger::open(bed.url().replace("far@", "far:geheim@")).await.unwrap();
+    assert!(!format!("{ledger:?} {}", ledger.location()).contains("geheim"));
 }

@@ -7,7 +7,7 @@ use far_ledger::{
     store::{Earnings, Kept, Period, ReceiptError, ReceiptRow, Removed},
 };
 
-use super::{at, ledger, nano, outcome_for, session};
+use super::{at, ledger, nano, outcome_for, paid_session, session, user};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -170,4 +170,26 @@ async fn earnings_are_exported_page_by_page() {
     assert_eq!(all[1_204], "70,odd,\"b,\"\"c\"\"\",,0,1,1,1,0.000000001,,");
     assert_eq!(csv(10, 70, None).await.len(), 1);
     assert_eq!(csv(0, i64::MAX, Some("a")).await.len(), 402);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn upkeep_by_many_is_done_once() {
+    let (bed, first) = ledger().await;
+    let second = bed.open().await;
+    user(&first, "alice", 100).await;
+    for index in 0..6 {
+        first.begin_session(&paid_session(&format!("s{index}"), "alice", 10)).await.unwrap();
+    }
+    run(&first, "old", 1, 2, 5).await;
+    first.set_retention(Kept::Prompts, NonZeroU32::new(1)).await.unwrap();
+    let tasks = (0..6).map(|index| {
+        let store = if index % 2 == 0 { first.clone() } else { second.clone() };
+        tokio::spawn(async move { store.upkeep(at(2 * DAY)).await.unwrap() })
+    });
+    let done: Vec<_> = futures::future::join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    assert!(done.iter().all(|upkeep| upkeep.metrics == done[0].metrics));
+    assert_eq!(done.iter().map(|upkeep| upkeep.removed.prompts).sum::<u64>(), 1);
+    assert_eq!(first.metrics(at(0), at(i64::MAX)).await.unwrap().len(), 1);
+    assert_eq!(first.account("alice").await.unwrap().unwrap().available(), nano(100));
+    assert_eq!(first.audit().await.unwrap(), []);
 }
