@@ -87,6 +87,7 @@ pub mod account;
 pub mod amount;
 pub mod contribution;
 pub mod cost;
+pub mod deposit;
 pub mod evm;
 pub mod fee;
 pub mod field;

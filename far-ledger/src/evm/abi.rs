@@ -34,6 +34,37 @@ pub struct Unpaid {
     pub amount: U256,
 }
 
+/// Somebody sent an ERC-20's units to somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Who.
+    pub from: Address,
+    /// To whom.
+    pub to: Address,
+    /// How much.
+    pub amount: U256,
+}
+
+impl Transfer {
+    /// The first topic of the event.
+    pub fn topic() -> H256 {
+        H256(keccak256("Transfer(address,address,uint256)"))
+    }
+
+    /// The topic that an address stands in.
+    pub fn address_topic(address: Address) -> H256 {
+        H256::from(address)
+    }
+
+    /// Reads the event; `None` where the log is another one.
+    pub fn read(log: &Log) -> Option<Self> {
+        let [topic, from, to] = log.topics[..] else { return None };
+        let [amount] = words(&log.data)?;
+        let event = Self { from: Address::from(from), to: Address::from(to), amount: uint(amount) };
+        (topic == Self::topic()).then_some(event)
+    }
+}
+
 impl BatchPaid {
     /// The first topic of the event.
     pub fn topic() -> H256 {

@@ -14,6 +14,7 @@
 mod abi;
 mod chain;
 mod deploy;
+mod depth;
 mod error;
 mod fee;
 mod http;
@@ -24,15 +25,18 @@ mod transaction;
 mod transport;
 mod types;
 
-pub use abi::{BatchPaid, Unpaid, payout, token};
+pub use abi::{BatchPaid, Transfer, Unpaid, payout, token};
 pub use chain::Chain;
 pub use deploy::{Artifacts, ArtifactsError, DeployError, Deployed, Deployment, deploy};
+pub(crate) use depth::Blocks;
+pub use depth::Depth;
 pub use error::RpcError;
 pub use ethers_core::types::{Address, H256, Signature, U256};
 pub use fee::{FeePolicy, Fees};
 pub use http::{HttpOptions, HttpTransport};
 pub use keystore::{KeystoreError, Password};
 pub use signer::{LocalSigner, SignError, Signer};
-pub use transaction::{SignedTx, Unsigned};
+pub use transaction::{DecodeError, SignedTx, Unsigned};
 pub use transport::Transport;
+pub(crate) use types::WINDOW_BLOCKS;
 pub use types::{At, Block, Call, FeeHistory, Log, LogFilter, Receipt};

@@ -75,6 +75,9 @@ pub struct Log {
     pub index: u64,
 }
 
+/// Blocks asked for events at a time: nodes that others run allow a few thousand.
+pub(crate) const WINDOW_BLOCKS: u64 = 2_000;
+
 /// Which events to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter {

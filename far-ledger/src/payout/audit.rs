@@ -7,13 +7,12 @@ use std::{collections::BTreeMap, fmt};
 use ethers_core::types::{H256, U256};
 
 use crate::{
-    evm::{BatchPaid, Chain, LogFilter},
+    evm::{BatchPaid, Chain, Depth, LogFilter, WINDOW_BLOCKS},
     payout::{
         book,
         error::PayError,
         item::{self, Item, PayoutContract},
-        payer::Depth,
-        view::{self, WINDOW_BLOCKS},
+        view,
     },
     store::{
         Ledger,
@@ -105,7 +104,7 @@ pub async fn reconcile(
     from_block: u64,
 ) -> Result<Vec<Mismatch>, PayError> {
     view::check_chain(chain, contract).await?;
-    let deep = view::blocks(chain, depth).await?.deep.number;
+    let deep = chain.blocks(depth).await?.deep.number;
     let theirs = paid(chain, contract, from_block, deep).await?;
     let database = ledger.database();
     let mut ours = retry(|| batches(database, contract)).await?;

@@ -41,6 +41,6 @@ pub use audit::{About, Mismatch, reconcile};
 pub use epoch::Epoch;
 pub use error::PayError;
 pub use item::{Item, MAX_ITEMS, PayoutContract, batch_id, digest, pack};
-pub use payer::{Closed, Depth, Payer, PayerConfig, Tick};
+pub use payer::{Closed, Payer, PayerConfig, Tick};
 pub use plan::{Carried, Plan, PlannedBatch, Rules, Why};
 pub use status::{BatchStatus, NodePayment, PayoutStatus};

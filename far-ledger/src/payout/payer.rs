@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{Chain, FeePolicy, Signer},
+    evm::{Chain, Depth, FeePolicy, Signer},
     payout::{
         alert::Alert,
         book,
@@ -19,15 +19,6 @@ use crate::{
     store::{Ledger, database::retry},
     time::UnixMillis,
 };
-
-/// What counts as settled for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// That many blocks above it. No reorganisation may be deeper.
-    Blocks(u64),
-    /// What the chain's consensus calls final.
-    Finalized,
-}
 
 /// How a payer pays.
 #[derive(Clone, Debug)]

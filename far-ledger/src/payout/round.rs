@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{Call, FeeHistory, RpcError, SignedTx, Unsigned, payout as calls},
+    evm::{Blocks, Call, FeeHistory, RpcError, SignedTx, Unsigned, payout as calls},
     payout::{
         alert::Alert,
         book::{self, NewTx, Stored},
@@ -13,7 +13,7 @@ use crate::{
         error::PayError,
         item,
         payer::{Payer, Tick},
-        view::{self, Blocks},
+        view,
     },
     store::database::retry,
     time::UnixMillis,
@@ -40,7 +40,7 @@ pub(super) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(super) async fn begin(payer: &'a Payer, now: UnixMillis) -> Result<Self, PayError> {
         let (chain, database, contract) = (payer.chain(), payer.ledger().database(), &payer.config().contract);
-        let blocks = view::blocks(chain, payer.config().depth).await?;
+        let blocks = chain.blocks(payer.config().depth).await?;
         let mut senders: BTreeSet<Address> = retry(|| book::senders(database)).await?.into_iter().collect();
         senders.insert(payer.address());
         let nonces = view::nonces(chain, &blocks, senders).await?;

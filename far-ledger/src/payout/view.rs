@@ -6,23 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{At, BatchPaid, Block, Call, Chain, Log, LogFilter, RpcError, Unpaid, payout as calls},
-    payout::{book::Mined, decide::Seen, error::PayError, item::PayoutContract, payer::Depth},
+    evm::{
+        At, BatchPaid, Block, Blocks, Call, Chain, Log, LogFilter, RpcError, Unpaid, WINDOW_BLOCKS, payout as calls,
+    },
+    payout::{book::Mined, decide::Seen, error::PayError, item::PayoutContract},
     wallet::WalletAddress,
 };
 
-/// Blocks asked for events at a time: nodes that others run allow a few thousand.
-pub(super) const WINDOW_BLOCKS: u64 = 2_000;
-
 /// How many windows are looked through for a payment that this ledger did not make: about five days of Ethereum.
 const WINDOWS: u64 = 18;
-
-/// The two blocks of a tick.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blocks {
-    pub(super) latest: Block,
-    pub(super) deep: Block,
-}
 
 /// Refuses another chain than the one payouts are set up for.
 pub(super) async fn check_chain(chain: &Chain, contract: &PayoutContract) -> Result<(), PayError> {
@@ -41,18 +33,6 @@ pub(super) async fn token(chain: &Chain, contract: &PayoutContract) -> Result<Ad
         Err(error) if error.is_revert() => Err(none),
         Err(error) => Err(error.into()),
     }
-}
-
-pub(super) async fn blocks(chain: &Chain, depth: Depth) -> Result<Blocks, PayError> {
-    let latest = chain.block(At::Latest).await?;
-    let deep = match depth {
-        Depth::Finalized => chain.block(At::Finalized).await?,
-        Depth::Blocks(depth) => chain.block(At::Number(latest.number.saturating_sub(depth))).await?,
-    };
-    if deep.number > latest.number {
-        return Err(RpcError::NoBlock { block: deep.number.to_string() }.into());
-    }
-    Ok(Blocks { latest, deep })
 }
 
 pub(super) async fn nonces(

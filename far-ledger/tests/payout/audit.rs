@@ -1,6 +1,9 @@
 //! Ledger and chain side by side: they agree after a payout, and whatever is changed in the ledger is told of.
 
-use far_ledger::payout::{About, Depth, Mismatch, reconcile};
+use far_ledger::{
+    evm::Depth,
+    payout::{About, Mismatch, reconcile},
+};
 
 use crate::scene::{DEPTH, Kind, Scene, on_both, tell};
 

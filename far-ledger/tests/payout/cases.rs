@@ -78,7 +78,7 @@ async fn a_week_is_paid_and_the_next_costs_what_it_should(kind: Kind) {
 }
 
 /// Gas that a call really took.
-async fn mined_gas(scene: &Scene, signer: &dyn Signer, to: Address, data: Vec<u8>) -> u64 {
+pub(crate) async fn mined_gas(scene: &Scene, signer: &dyn Signer, to: Address, data: Vec<u8>) -> u64 {
     let tx = send(scene, signer, to, data, None).await;
     scene.anvil.mine(1).await;
     let receipt = scene.anvil.chain().receipt(tx).await.unwrap().unwrap();

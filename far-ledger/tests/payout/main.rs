@@ -13,6 +13,7 @@ mod audit;
 mod bed;
 mod cases;
 mod crash;
+mod deposits;
 mod faults;
 mod lies;
 mod rivals;

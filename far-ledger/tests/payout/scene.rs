@@ -5,10 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use far_ledger::{
     Amount, Contribution, Ledger, NewSession, Node, Outcome, Store, UnixMillis, WalletAddress,
     evm::{
-        Address, Artifacts, Chain, Deployed, Deployment, FeePolicy, LocalSigner, Signer, Transport, U256, deploy,
-        payout, token,
+        Address, Artifacts, Chain, Deployed, Deployment, Depth, FeePolicy, LocalSigner, Signer, Transport, U256,
+        deploy, payout, token,
     },
-    payout::{Depth, Epoch, Payer, PayerConfig, PayoutContract, Tick},
+    payout::{Epoch, Payer, PayerConfig, PayoutContract, Tick},
 };
 use serde_json::{Value, json};
 
