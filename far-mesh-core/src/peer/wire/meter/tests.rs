@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use futures::{FutureExt as _, future::BoxFuture};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, identity::Keypair};
 use tokio::time::Instant as Clock;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
@@ -25,12 +25,19 @@ const TEN: Allowance = Allowance {
 };
 
 /// Notes on whom it hung up.
-#[derive(Debug, Default)]
-struct Phone(Mutex<Vec<NodeId>>);
+#[derive(Debug)]
+struct Phone {
+    key: Keypair,
+    hung_up: Mutex<Vec<NodeId>>,
+}
 
 impl Dialer for Phone {
     fn open(&self, _: NodeId, _: Vec<Multiaddr>) -> BoxFuture<'_, Result<BoxedStream, DialError>> {
         std::future::pending().boxed()
+    }
+
+    fn key(&self) -> &Keypair {
+        &self.key
     }
 
     fn rtt(&self, _: NodeId) -> Option<Duration> {
@@ -38,12 +45,12 @@ impl Dialer for Phone {
     }
 
     fn hang_up(&self, peer: NodeId) {
-        self.0.lock().unwrap().push(peer);
+        self.hung_up.lock().unwrap().push(peer);
     }
 }
 
 fn meter(allowance: Allowance) -> (Arc<Meter>, Arc<Phone>) {
-    let phone = Arc::<Phone>::default();
+    let phone = Arc::new(Phone { key: Keypair::generate_ed25519(), hung_up: Mutex::default() });
     let meter = Meter::new(NodeId::random(), Arc::clone(&phone) as _, allowance, Clock::now().into_std());
     (Arc::new(meter), phone)
 }
@@ -102,7 +109,7 @@ async fn who_does_not_stop_loses_its_streams_then_its_connections() {
     let (meter, phone) = meter(TEN);
     let mut read = 0;
     for stream in 0..CLOSED_STREAMS {
-        assert!(phone.0.lock().unwrap().is_empty(), "after {stream} streams");
+        assert!(phone.hung_up.lock().unwrap().is_empty(), "after {stream} streams");
         let (mut link, _sending) = flood(&meter);
         let error = loop {
             match link.recv().await {
@@ -113,7 +120,7 @@ async fn who_does_not_stop_loses_its_streams_then_its_connections() {
         assert!(matches!(error, LinkError::TooFast), "{error}");
     }
     assert!((40..60).contains(&read), "the burst, and two seconds of ten: {read}");
-    assert_eq!(*phone.0.lock().unwrap(), [meter.peer]);
+    assert_eq!(*phone.hung_up.lock().unwrap(), [meter.peer]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +134,7 @@ async fn who_rests_is_forgiven() {
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
-    assert!(phone.0.lock().unwrap().is_empty());
+    assert!(phone.hung_up.lock().unwrap().is_empty());
 }
 
 #[test]
