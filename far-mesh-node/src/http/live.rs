@@ -38,8 +38,9 @@ use super::{
 };
 use crate::metering;
 
-/// How long a session whose client left may take to end well; after that it is dropped and settled by the coordinator's count.
-const CANCEL_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a session whose client left may take to end well: the step under way, a repair, the hops' last receipts. After that
+/// it is dropped without a cost, since work without receipts is neither charged nor paid.
+const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
 
 const GONE: &str = "the client went away";
 const STOPPED: &str = "the coordinator was shut down";
@@ -283,10 +284,14 @@ impl Task {
             }
             End::Left { stopped, finish } => {
                 let (reason, told) = if stopped { (STOPPED, stopping()) } else { (GONE, internal(GONE)) };
-                let accounts = finish.as_ref().map_or(&[][..], |finish| &finish.accounts);
-                if let Err(error) = meter.settle(session, tokens, &performed(tokens, accounts)).await {
-                    tracing::error!(%session, %error, "work was done that is not in the ledger");
-                    self.fail(session, &format!("{reason}; {error}")).await;
+                match finish {
+                    Some(finish) => {
+                        if let Err(error) = meter.settle(session, tokens, &performed(tokens, &finish.accounts)).await {
+                            tracing::error!(%session, %error, "work was done that is not in the ledger");
+                            self.fail(session, &format!("{reason}; {error}")).await;
+                        }
+                    }
+                    None => self.fail(session, &format!("{reason}; its hops did not account for it in time")).await,
                 }
                 Err(told)
             }

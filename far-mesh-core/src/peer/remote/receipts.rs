@@ -19,6 +19,33 @@ use crate::{
 /// Receipts that are checked with one step: a hop gives one in [`MAX_RECEIPT_TOKENS`] steps.
 const CHECKED_A_STEP: usize = 2;
 
+/// Receipts of one cell that a hop may hand in: the hop before it may be replaced some times.
+const RECEIPTS_A_CELL: usize = 4;
+
+/// Receipts that are checked in a row when the session ends, before others have their turn.
+const CHECKED_IN_A_ROW: usize = 32;
+
+/// Who hands in receipts, and how many it has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    node: NodeId,
+    receipts: usize,
+}
+
+impl Sender {
+    pub(super) fn new(node: NodeId) -> Self {
+        Self { node, receipts: 0 }
+    }
+
+    fn one_more(&mut self, most: usize) -> Result<(), String> {
+        self.receipts += 1;
+        match self.receipts > most {
+            true => Err("it hands in more receipts than the session has room for".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// The receipts of one session, and what they are settled against.
 #[derive(Debug)]
 pub(super) struct Receipts {
@@ -26,8 +53,8 @@ pub(super) struct Receipts {
     tally: Tally,
     /// Came, but were not checked yet.
     inbox: VecDeque<Receipt>,
-    /// How many more are taken in, good or bad.
-    left: usize,
+    /// How many one hop may hand in.
+    of_a_hop: usize,
     sent: Committer,
     /// For each last hop that the route had; the one of now stands last.
     received: Vec<Committer>,
@@ -42,11 +69,12 @@ impl Receipts {
         let cells = request.context_tokens.div_ceil(MAX_RECEIPT_TOKENS) as usize;
         // A session that is mended again and again gets receipts from more hops than its route has.
         let limit = cells.saturating_mul((4 * hops).min(2 * MAX_HOPS));
+        let of_a_hop = cells.saturating_mul(RECEIPTS_A_CELL);
         Self {
             key,
             tally: Tally::new(request.session, request.model, limit),
             inbox: VecDeque::new(),
-            left: 2 * limit,
+            of_a_hop,
             sent: Committer::new(request.session),
             received: vec![Committer::new(request.session)],
             layers: request.span.end(),
@@ -78,29 +106,35 @@ impl Receipts {
     ///
     /// # Errors
     /// It hands in more than there can be.
-    pub(super) fn witness(&mut self, from: NodeId, signed: Signed) -> Result<(), String> {
+    pub(super) fn witness(&mut self, from: &mut Sender, signed: Signed) -> Result<(), String> {
+        let node = from.node;
         let Some(received) = self.received.last() else { return Ok(()) };
-        match signed.witness(&from, received, &self.key) {
-            Ok(receipt) => self.take(receipt),
-            Err(error) => {
-                tracing::info!(node = %from, %error, "the last hop's work is not signed");
-                self.one_more()
-            }
+        from.one_more(self.of_a_hop)?;
+        match signed.witness(&node, received, &self.key) {
+            Ok(receipt) => self.inbox.push_back(receipt),
+            Err(error) => tracing::info!(%node, %error, "the last hop's work is not signed"),
         }
-    }
-
-    /// Takes in what a hop and its neighbour signed.
-    ///
-    /// # Errors
-    /// There are more than there can be.
-    pub(super) fn take(&mut self, receipt: Receipt) -> Result<(), String> {
-        self.one_more()?;
-        self.inbox.push_back(receipt);
         Ok(())
     }
 
-    fn one_more(&mut self) -> Result<(), String> {
-        self.left = self.left.checked_sub(1).ok_or("it hands in more receipts than the session has room for")?;
+    /// Takes in what a hop signed as the witness of the one before it; `known` says who ran layers of the session.
+    ///
+    /// # Errors
+    /// There are more than there can be.
+    pub(super) fn take(
+        &mut self,
+        from: &mut Sender,
+        receipt: Receipt,
+        known: impl Fn(NodeId, Span) -> bool,
+    ) -> Result<(), String> {
+        from.one_more(self.of_a_hop)?;
+        let work = receipt.work();
+        let gone = || self.gone.iter().any(|hop| (hop.node, hop.span) == (work.node, work.span));
+        if work.witness == from.node && (known(work.node, work.span) || gone()) {
+            self.inbox.push_back(receipt);
+        } else {
+            tracing::info!(node = %from.node, "a receipt of strangers is left out");
+        }
         Ok(())
     }
 
@@ -123,11 +157,18 @@ impl Receipts {
         self.gone.push(counted(hop, positions));
     }
 
-    /// What the receipts come to. `present` are the hops of the route and the positions they are counted for.
-    pub(super) fn settle<'a>(mut self, present: impl Iterator<Item = (&'a RemoteHop, Range<u32>)>) -> Settlement {
-        for receipt in std::mem::take(&mut self.inbox) {
-            enter(&mut self.tally, receipt);
+    /// Checks all that came.
+    pub(super) async fn check_all(&mut self) {
+        while !self.inbox.is_empty() {
+            for receipt in self.inbox.drain(..CHECKED_IN_A_ROW.min(self.inbox.len())) {
+                enter(&mut self.tally, receipt);
+            }
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// What the checked receipts come to. `present` are the hops of the route and the positions they are counted for.
+    pub(super) fn settle<'a>(self, present: impl Iterator<Item = (&'a RemoteHop, Range<u32>)>) -> Settlement {
         let mut hops = self.gone;
         hops.extend(present.map(|(hop, positions)| counted(hop, positions)));
         let (sent, received) = (&self.sent, &self.received);

@@ -21,7 +21,7 @@ use self::{mending::Mending, moving::Moving, steps::Flight};
 use super::{
     history::History,
     pace::Pace,
-    receipts::Receipts,
+    receipts::{Receipts, Sender},
     route::{RemoteHop, RemoteRoute},
     watch::{Allowance, Awaited, Verdict, Watch},
 };
@@ -77,6 +77,8 @@ struct Place {
     rerouted: u64,
     /// First position that it is paid for; when it is lost, that which its successor is paid for.
     from: u32,
+    /// Of receipts.
+    sender: Sender,
 }
 
 impl RemoteSession {
@@ -161,19 +163,28 @@ impl RemoteSession {
             }
             Ok(Frame::Lost(lost)) => return self.on_accusation(at, &lost),
             Ok(Frame::Switch) => return self.on_switched(at),
-            Ok(Frame::Receipt(receipt)) => match self.receipts.take(*receipt) {
+            Ok(frame @ (Frame::Receipt(_) | Frame::Work(_))) => match self.on_receipt(at, frame) {
                 Ok(()) => return Ok(()),
-                Err(reason) => hop.lost(reason),
-            },
-            Ok(Frame::Work(signed)) if at + 1 == self.places.len() => match self.receipts.witness(hop.node, *signed) {
-                Ok(()) => return Ok(()),
-                Err(reason) => hop.lost(reason),
+                Err(reason) => self.places[at].hop.lost(reason),
             },
             Ok(Frame::Fault(fault)) => hop.at_fault(fault),
             Ok(frame) => hop.lost(format!("it sent a {:?} frame out of place", frame.kind())),
             Err(error) => hop.lost(error.to_string()),
         };
         self.lose(at, error)
+    }
+
+    /// Takes in what a hop signed for the one before it, or what the last one did, to be signed here.
+    fn on_receipt(&mut self, at: usize, frame: Frame) -> Result<(), String> {
+        let mut sender = self.places[at].sender;
+        let known = |node, span| self.places.iter().any(|place| (place.hop.node, place.hop.span) == (node, span));
+        let taken = match frame {
+            Frame::Receipt(receipt) => self.receipts.take(&mut sender, *receipt, known),
+            Frame::Work(signed) if at + 1 == self.places.len() => self.receipts.witness(&mut sender, *signed),
+            frame => Err(format!("it sent a {:?} frame out of place", frame.kind())),
+        };
+        self.places[at].sender = sender;
+        taken
     }
 
     /// Probes or gives a hop up when the oldest step is overdue. The alarm is set anew only when it fires, not each step.
@@ -236,7 +247,8 @@ impl RemoteSession {
 impl Place {
     fn new(route: &RemoteRoute, hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
         let relayed = !route.dialer.is_direct(hop.node);
-        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from }
+        let sender = Sender::new(hop.node);
+        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from, sender }
     }
 }
 

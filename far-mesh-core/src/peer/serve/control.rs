@@ -31,13 +31,13 @@ pub(super) struct Control {
     /// While the old stream has ended and the new one is not there: when it is too late.
     switching: Option<Pin<Box<Sleep>>>,
     held: VecDeque<Frame>,
-    /// Open until the session ends: closed at once, a stream may take its last bytes with it.
-    old: Vec<Link>,
+    /// Open until the session ends: closed at once, a stream may take its last bytes with it. A stream is replaced once.
+    old: Option<Link>,
 }
 
 impl Control {
     pub(super) fn new(link: Link, resumed: mpsc::Receiver<Link>) -> Self {
-        Self { link, resumed, max_payload_bytes: 0, switching: None, held: VecDeque::new(), old: Vec::new() }
+        Self { link, resumed, max_payload_bytes: 0, switching: None, held: VecDeque::new(), old: None }
     }
 
     /// As [`Link::limit_payload`].
@@ -48,7 +48,7 @@ impl Control {
 
     /// Bytes that arrived.
     pub(super) fn received_bytes(&self) -> u64 {
-        self.link.received_bytes() + self.old.iter().map(Link::received_bytes).sum::<u64>()
+        self.link.received_bytes() + self.old.as_ref().map_or(0, Link::received_bytes)
     }
 
     /// As [`Link::has_room_to_spare`].
@@ -84,6 +84,9 @@ impl Control {
             }
             match ready!(self.link.poll_next(cx))? {
                 Frame::Switch => {
+                    if self.old.is_some() {
+                        return Poll::Ready(Err(LinkError::Backlog));
+                    }
                     self.link.queue(Frame::Switch)?;
                     self.switching = Some(Box::pin(sleep(OPEN_DEADLINE)));
                 }
@@ -106,7 +109,7 @@ impl Control {
         };
         let mut link = resumed.ok_or(LinkError::Closed)?;
         link.limit_payload(self.max_payload_bytes);
-        self.old.push(std::mem::replace(&mut self.link, link));
+        self.old = Some(std::mem::replace(&mut self.link, link));
         self.switching = None;
         for frame in self.held.drain(..) {
             self.link.queue(frame)?;

@@ -152,8 +152,8 @@ impl Links {
     }
 
     /// After the coordinator's `Close`: hands on what is left to be signed and signs what the hop before hands on, until
-    /// nothing more comes. Cancel-safe.
-    pub(super) async fn settle(&mut self) -> Result<(), End> {
+    /// nothing more comes, or until that one goes on over another stream, which is to be taken first. Cancel-safe.
+    pub(super) async fn settle(&mut self) -> Result<Option<NodeId>, End> {
         if !std::mem::replace(&mut self.closing, true) {
             self.works.finish();
         }
@@ -162,8 +162,11 @@ impl Links {
                 return Poll::Ready(Err(end));
             }
             let sent = self.outlet.is_over() && !self.is_witnessed_by_coordinator();
-            let heard = !matches!(self.source, StepSource::Peer(..));
-            if sent && heard && !self.works.has_receipt() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            if let Some(node) = self.switched.take() {
+                return Poll::Ready(Ok(Some(node)));
+            }
+            let heard = !matches!(self.source, StepSource::Peer(..) | StepSource::Waiting(..));
+            if sent && heard && !self.works.has_receipt() { Poll::Ready(Ok(None)) } else { Poll::Pending }
         })
         .await
     }
@@ -204,6 +207,8 @@ impl Links {
     /// Steps come from another node from now on.
     pub(super) fn take_from(&mut self, node: NodeId, attach: BoxFuture<'static, Result<Box<Link>, String>>) {
         self.source = StepSource::Waiting(node, attach);
+        self.switched = None;
+        self.works.renew_source();
     }
 
     /// Results go to another node from now on.
@@ -267,8 +272,11 @@ impl Links {
             }
             match self.control.poll_drain(cx) {
                 Poll::Ready(Err(error)) => return Err(End::Gone(error.to_string())),
+                // While the stream is being replaced there is room for nothing.
                 Poll::Ready(Ok(()))
-                    if self.opened && (self.works.has_receipt() || self.is_witnessed_by_coordinator()) => {}
+                    if self.opened
+                        && self.control.has_room_to_spare()
+                        && (self.works.has_receipt() || self.is_witnessed_by_coordinator()) => {}
                 _ => return Ok(()),
             }
         }

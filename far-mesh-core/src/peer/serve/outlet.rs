@@ -97,9 +97,17 @@ impl Outlet {
         let rerouted = self.poll_attached(cx, works)?;
         if let Sink::Peer(node, _) = &self.sink {
             let node = *node;
-            self.poll_moving(cx, node).map_err(|reason| (node, reason))?;
-            if !matches!(self.moving, Some(Moving::Switching(_))) {
+            let switching = |outlet: &Self| matches!(outlet.moving, Some(Moving::Switching(_)));
+            loop {
+                self.poll_moving(cx, node).map_err(|reason| (node, reason))?;
+                if switching(self) {
+                    break;
+                }
                 self.poll_peer(cx, works, closing).map_err(|reason| (node, reason))?;
+                // Where it goes over just now, the first word on the new stream is to wake this task.
+                if !switching(self) {
+                    break;
+                }
             }
         }
         Ok(rerouted)
@@ -152,7 +160,15 @@ impl Outlet {
                     (frame, _) => return Err(format!("{:?} frame where Attached was due", frame.kind())),
                 }
             }
-            Some(Moving::Open(_)) | None => {}
+            // Nothing is said before the node is asked to go over: it gave the stream up.
+            Some(Moving::Open(new)) => {
+                let ended = new.poll_next(cx).is_ready();
+                if ended {
+                    tracing::debug!(%node, "the relayed stream is kept: the new one did not last");
+                    self.moving = None;
+                }
+            }
+            None => {}
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 use futures::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -216,11 +216,16 @@ impl Session<'_> {
         };
         if matches!(end, End::Close) {
             // Late ones go unpaid: the coordinator does not wait for ever.
-            match timeout(SETTLE_DEADLINE, self.links.settle()).await {
-                Ok(Err(End::Gone(reason))) => return (End::Gone(reason), Tally::default()),
-                Ok(_) => {}
-                Err(_) => {
-                    tracing::debug!(session = %self.open.session, "a neighbour did not hand in or take all works")
+            let deadline = Instant::now() + SETTLE_DEADLINE;
+            loop {
+                match timeout_at(deadline, self.links.settle()).await {
+                    Ok(Ok(Some(node))) => self.switch(node),
+                    Ok(Err(End::Gone(reason))) => return (End::Gone(reason), Tally::default()),
+                    Ok(_) => break,
+                    Err(_) => {
+                        tracing::debug!(session = %self.open.session, "a neighbour did not hand in or take all works");
+                        break;
+                    }
                 }
             }
         }
@@ -305,10 +310,7 @@ impl Session<'_> {
                             break end;
                         }
                     }
-                    Event::Switch(node) => {
-                        let attached = self.registration.expect(node);
-                        self.links.take_from(node, take_source(attached, None, self.links.received()).boxed());
-                    }
+                    Event::Switch(node) => self.switch(node),
                     Event::End(end) => break end,
                 },
                 () = self.shared.stop.cancelled() => break End::Fault(Fault::Closed),
@@ -330,12 +332,17 @@ impl Session<'_> {
         (end, Some(hop))
     }
 
+    /// Steps come over another stream of `node` from now on.
+    fn switch(&mut self, node: NodeId) {
+        let attached = self.registration.expect(node);
+        self.links.take_from(node, take_source(attached, None, self.links.received()).boxed());
+    }
+
     /// Another neighbour: what it lacks is sent again, by it or to it.
     fn reroute(&mut self, Reroute { number, source, next }: Reroute) -> Result<(), End> {
         tracing::debug!(session = %self.open.session, ?source, next = ?next.as_ref().map(|next| next.node), "rerouted");
         if let Some(node) = source {
-            let attached = self.registration.expect(node);
-            self.links.take_from(node, take_source(attached, None, self.links.received()).boxed());
+            self.switch(node);
         }
         match next {
             Some(next) => {

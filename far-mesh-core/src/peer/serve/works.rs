@@ -21,7 +21,7 @@ use crate::{
     receipt::{GapError, Receipt, Signed, Work, Worklog},
 };
 
-/// Works of one cell that are signed for a neighbour: one, one again for each of a few replays, and the unfinished one.
+/// Works of one cell that are signed for a neighbour: one, and the unfinished one, with room for an honest mistake.
 const WORKS_A_CELL: u32 = 4;
 
 /// A hop's works in one session, and the receipts it owes the coordinator.
@@ -34,11 +34,13 @@ pub(super) struct Works {
     answered: u64,
     /// Not yet handed on, the oldest first.
     waiting: VecDeque<Work>,
-    /// The one handed on last: who got it may be lost before it has signed.
-    last: Option<Work>,
+    /// Handed on: who got them may be lost before it has signed them, or before the coordinator has read that.
+    handed: Vec<Work>,
     receipts: VecDeque<Receipt>,
     /// How many works of the hop before are signed yet.
     left: u32,
+    /// Cells that the session has room for.
+    cells: u32,
 }
 
 impl Works {
@@ -52,9 +54,10 @@ impl Works {
             key,
             answered: open.answered,
             waiting: VecDeque::new(),
-            last: None,
+            handed: Vec::new(),
             receipts: VecDeque::new(),
             left: cells.saturating_mul(WORKS_A_CELL),
+            cells,
         }
     }
 
@@ -89,7 +92,7 @@ impl Works {
         self.is_due(sent).then(|| self.waiting.pop_front())?.and_then(|work| {
             // The neighbour may be another than when the work was done.
             let work = Work { witness, ..work };
-            self.last = Some(work.clone());
+            self.handed.push(work.clone());
             Signed::sign(work, &self.key).inspect_err(|error| self.give_up(error)).ok()
         })
     }
@@ -99,11 +102,16 @@ impl Works {
         self.waiting.front().is_some_and(|work| work.last_seq < sent)
     }
 
-    /// Results go to another node from now on: it gets the last work too.
+    /// Results go to another node from now on, which gets them from the first on and can sign all works.
     pub(super) fn renew(&mut self) {
-        if let Some(last) = self.last.take() {
-            self.waiting.push_front(last);
+        for work in self.handed.drain(..).rev() {
+            self.waiting.push_front(work);
         }
+    }
+
+    /// Steps come from another node from now on.
+    pub(super) fn renew_source(&mut self) {
+        self.left = self.cells.saturating_mul(WORKS_A_CELL);
     }
 
     /// Signs what the hop before, `from`, says it gave, when that is what came.
@@ -141,5 +149,6 @@ impl Works {
         tracing::warn!(%error, "this session's work goes without receipts");
         self.log = None;
         self.waiting.clear();
+        self.handed.clear();
     }
 }

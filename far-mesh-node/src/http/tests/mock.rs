@@ -1,7 +1,10 @@
 //! A mesh that is none: its sessions say what the test wrote down.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -197,8 +200,23 @@ impl Engine for MockEngine {
             script.push(Ok(Ok(Event::Done(finish(index, reason)))));
             let open = Arc::new(OpenSession::new(&self.open));
             let cancel = CancellationToken::new();
+            let said = Arc::new(AtomicU32::new(0));
+            let count = said.clone();
+            let (mut done, prompt) = (finish(0, FinishReason::Cancelled), prompt_tokens as u64);
+            // What a cancelled session ends with: the hops account for the tokens so far.
+            let left = stream::once(async move {
+                done.usage.completion_tokens = said.load(Ordering::SeqCst);
+                let ran = u64::from(done.usage.completion_tokens) + prompt - 1;
+                for account in &mut done.accounts {
+                    (account.tokens, account.counted) = (ran, ran);
+                }
+                Ok(Event::Done(done))
+            });
             let events = stream::iter(script).filter_map(move |step| {
                 let open = open.clone();
+                if let Ok(Ok(Event::Token(_))) = &step {
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
                 async move {
                     let _open = open;
                     match step {
@@ -214,7 +232,7 @@ impl Engine for MockEngine {
                 session,
                 prompt_tokens: prompt_tokens as u32,
                 route,
-                events: events.take_until(cancel.clone().cancelled_owned()).boxed(),
+                events: events.take_until(cancel.clone().cancelled_owned()).chain(left).boxed(),
                 cancel,
                 vocabulary: Arc::new(Words),
             })

@@ -38,23 +38,21 @@ pub(super) async fn close(mut session: RemoteSession) -> Vec<Account> {
     });
     let words = futures::future::join_all(waits).await;
     let mut said = Vec::new();
-    let last = session.places.len().saturating_sub(1);
     for (at, (frames, tally)) in words.into_iter().enumerate() {
         said.push(tally);
-        let node = session.places[at].hop.node;
         for frame in frames {
-            let taken = match frame {
-                Frame::Receipt(receipt) => session.receipts.take(*receipt),
-                Frame::Work(signed) if at == last => session.receipts.witness(node, *signed),
-                _ => Ok(()),
-            };
-            if let Err(reason) = taken {
-                tracing::warn!(%node, reason, "receipts are left out");
+            if let Err(reason) = session.on_receipt(at, frame) {
+                tracing::warn!(node = %session.places[at].hop.node, reason, "receipts are left out");
                 break;
             }
         }
     }
+    session.receipts.check_all().await;
     let (wall, done) = (session.opened.elapsed(), session.done_tokens as u32);
+    // A place that nobody took again: what was asked of it is not done, and others do not get its share.
+    for place in session.places.iter().filter(|place| place.link.is_none()) {
+        session.receipts.left(&place.hop, place.from..done);
+    }
     let present = || session.places.iter().zip(&said).filter(|(place, _)| place.link.is_some());
     let settlement = session.receipts.settle(present().map(|(place, _)| (&place.hop, place.from..done)));
     let mut accounts = std::mem::take(&mut session.mending.left);

@@ -163,6 +163,10 @@ impl RemoteSession {
         }
         if self.mending.mend.is_none() {
             let Some(start) = self.places.iter().position(|place| place.link.is_none()) else { return Ok(false) };
+            // A hop whose stream is being replaced reads neither probes nor who its neighbours are.
+            if self.is_switching() {
+                return Ok(false);
+            }
             self.begin(start)?;
             // Its probes are to be sent.
             return Ok(true);
@@ -261,6 +265,11 @@ impl RemoteSession {
             before.map(|at| (at, Reroute { number, source: None, next: Some(first.as_next()) })),
             Some((range.end, Reroute { number, source: Some(last.node), next: None })),
         ];
+        // Results that came since the loss are those of the lost hops: theirs is what was run for them.
+        let cut = Receipts::cut(self.done_tokens);
+        for place in self.places[range.clone()].iter_mut().filter(|place| place.from < cut) {
+            self.receipts.left(&place.hop, std::mem::replace(&mut place.from, cut)..cut);
+        }
         let node = before.map(|at| self.places[at].hop.node);
         let after = self.places.get(range.end).map(|place| &place.hop);
         let invitations = invitations(&hops, &self.request, self.answered, node, after);

@@ -63,7 +63,8 @@ impl RemoteSession {
         // It may have left the route.
         let Some(at) = self.places.iter().position(|place| place.hop.node == node && place.link.is_some()) else {
             self.moving = None;
-            return Ok(false);
+            // What waited for it goes on.
+            return Ok(true);
         };
         match stage {
             Stage::Opening(opening) => {
@@ -77,8 +78,18 @@ impl RemoteSession {
                 }
                 Ok(true)
             }
-            Stage::Open(_) if self.in_flight.is_empty() && !self.mending.is_under_way() => self.switch(at),
-            Stage::Open(_) => Ok(false),
+            Stage::Open(link) => {
+                // Nothing is said before the hop is asked to go over: it gave the stream up.
+                if link.poll_next(cx).is_ready() {
+                    tracing::debug!(%node, "the relayed stream is kept: the new one did not last");
+                    self.moving = None;
+                    return Ok(true);
+                }
+                match self.in_flight.is_empty() && !self.mending.is_under_way() {
+                    true => self.switch(at),
+                    false => Ok(false),
+                }
+            }
             Stage::Switching(_, deadline) => {
                 if deadline.as_mut().poll(cx).is_pending() {
                     return Ok(false);
