@@ -18,3 +18,4 @@ mod faults;
 mod lies;
 mod rivals;
 mod scene;
+mod unpayable;

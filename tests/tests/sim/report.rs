@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use far_mesh_core::limits::MAX_RECEIPT_TOKENS;
-
 use crate::{
     cluster::Setup,
     drive::{Outcome, prompt},
@@ -64,9 +62,9 @@ impl Tally {
         (self.survived, self.identical, self.lost, self.repeated) == (all, all, 0, 0)
     }
 
-    /// Whether every hop has receipts for all it did, but for a cell of each that was lost.
+    /// Whether every hop has receipts for all that it is counted for.
     pub(crate) fn is_paid(&self) -> bool {
-        self.counted - self.receipted <= self.failures as u64 * u64::from(MAX_RECEIPT_TOKENS)
+        self.counted == self.receipted
     }
 
     /// The pause that this share of sessions does not pass.

@@ -25,27 +25,6 @@ const RECEIPTS_A_CELL: usize = 4;
 /// Receipts that are checked in a row when the session ends, before others have their turn.
 const CHECKED_IN_A_ROW: usize = 32;
 
-/// Who hands in receipts, and how many it has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sender {
-    node: NodeId,
-    receipts: usize,
-}
-
-impl Sender {
-    pub(super) fn new(node: NodeId) -> Self {
-        Self { node, receipts: 0 }
-    }
-
-    fn one_more(&mut self, most: usize) -> Result<(), String> {
-        self.receipts += 1;
-        match self.receipts > most {
-            true => Err("it hands in more receipts than the session has room for".to_owned()),
-            false => Ok(()),
-        }
-    }
-}
-
 /// The receipts of one session, and what they are settled against.
 #[derive(Debug)]
 pub(super) struct Receipts {
@@ -102,40 +81,29 @@ impl Receipts {
         self.received.push(received);
     }
 
+    /// How many one hop may hand in.
+    pub(super) fn of_a_hop(&self) -> usize {
+        self.of_a_hop
+    }
+
     /// Signs what the last hop says it gave, when that is what came.
-    ///
-    /// # Errors
-    /// It hands in more than there can be.
-    pub(super) fn witness(&mut self, from: &mut Sender, signed: Signed) -> Result<(), String> {
-        let node = from.node;
-        let Some(received) = self.received.last() else { return Ok(()) };
-        from.one_more(self.of_a_hop)?;
+    pub(super) fn witness(&mut self, node: NodeId, signed: Signed) {
+        let Some(received) = self.received.last() else { return };
         match signed.witness(&node, received, &self.key) {
             Ok(receipt) => self.inbox.push_back(receipt),
             Err(error) => tracing::info!(%node, %error, "the last hop's work is not signed"),
         }
-        Ok(())
     }
 
     /// Takes in what a hop signed as the witness of the one before it; `known` says who ran layers of the session.
-    ///
-    /// # Errors
-    /// There are more than there can be.
-    pub(super) fn take(
-        &mut self,
-        from: &mut Sender,
-        receipt: Receipt,
-        known: impl Fn(NodeId, Span) -> bool,
-    ) -> Result<(), String> {
-        from.one_more(self.of_a_hop)?;
+    pub(super) fn take(&mut self, from: NodeId, receipt: Receipt, known: impl Fn(NodeId, Span) -> bool) {
         let work = receipt.work();
         let gone = || self.gone.iter().any(|hop| (hop.node, hop.span) == (work.node, work.span));
-        if work.witness == from.node && (known(work.node, work.span) || gone()) {
+        if work.witness == from && (known(work.node, work.span) || gone()) {
             self.inbox.push_back(receipt);
         } else {
-            tracing::info!(node = %from.node, "a receipt of strangers is left out");
+            tracing::info!(node = %from, "a receipt of strangers is left out");
         }
-        Ok(())
     }
 
     /// Checks some of what came.
@@ -205,7 +173,7 @@ fn enter(tally: &mut Tally, receipt: Receipt) {
     let (node, position) = (receipt.work().node, receipt.work().position);
     match tally.take(receipt) {
         Ok(()) => {}
-        // A neighbour that came later signs the last work of the one before again.
+        // A neighbour that came later signs all works of the one before again.
         Err(reason @ Refusal::Replayed { .. }) => tracing::debug!(%node, position, %reason, "a receipt came twice"),
         Err(reason) => tracing::warn!(%node, position, %reason, "a receipt is refused"),
     }

@@ -21,7 +21,7 @@ use self::{mending::Mending, moving::Moving, steps::Flight};
 use super::{
     history::History,
     pace::Pace,
-    receipts::{Receipts, Sender},
+    receipts::Receipts,
     route::{RemoteHop, RemoteRoute},
     watch::{Allowance, Awaited, Verdict, Watch},
 };
@@ -77,8 +77,8 @@ struct Place {
     rerouted: u64,
     /// First position that it is paid for; when it is lost, that which its successor is paid for.
     from: u32,
-    /// Of receipts.
-    sender: Sender,
+    /// How many it handed in.
+    receipts: usize,
 }
 
 impl RemoteSession {
@@ -176,15 +176,18 @@ impl RemoteSession {
 
     /// Takes in what a hop signed for the one before it, or what the last one did, to be signed here.
     fn on_receipt(&mut self, at: usize, frame: Frame) -> Result<(), String> {
-        let mut sender = self.places[at].sender;
+        let (node, last) = (self.places[at].hop.node, at + 1 == self.places.len());
+        self.places[at].receipts += 1;
+        if self.places[at].receipts > self.receipts.of_a_hop() {
+            return Err("it hands in more receipts than the session has room for".to_owned());
+        }
         let known = |node, span| self.places.iter().any(|place| (place.hop.node, place.hop.span) == (node, span));
-        let taken = match frame {
-            Frame::Receipt(receipt) => self.receipts.take(&mut sender, *receipt, known),
-            Frame::Work(signed) if at + 1 == self.places.len() => self.receipts.witness(&mut sender, *signed),
-            frame => Err(format!("it sent a {:?} frame out of place", frame.kind())),
-        };
-        self.places[at].sender = sender;
-        taken
+        match frame {
+            Frame::Receipt(receipt) => self.receipts.take(node, *receipt, known),
+            Frame::Work(signed) if last => self.receipts.witness(node, *signed),
+            frame => return Err(format!("it sent a {:?} frame out of place", frame.kind())),
+        }
+        Ok(())
     }
 
     /// Probes or gives a hop up when the oldest step is overdue. The alarm is set anew only when it fires, not each step.
@@ -247,8 +250,7 @@ impl RemoteSession {
 impl Place {
     fn new(route: &RemoteRoute, hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
         let relayed = !route.dialer.is_direct(hop.node);
-        let sender = Sender::new(hop.node);
-        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from, sender }
+        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from, receipts: 0 }
     }
 }
 

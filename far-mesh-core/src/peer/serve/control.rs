@@ -17,8 +17,9 @@ use crate::{
     peer::wire::{Frame, Link, LinkError},
 };
 
-/// Most frames that wait for the new stream: switching is between two steps, when little is said.
-const MAX_HELD: usize = 64;
+/// Most frames that wait for the new stream, which has room for them at once: switching is between two steps, when little
+/// is said.
+const MAX_HELD: usize = 8;
 
 /// The stream to the coordinator.
 ///

@@ -6,15 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{FutureExt, future::BoxFuture};
-use tokio::time::timeout;
+use futures::future::BoxFuture;
 
 use super::{kept::Kept, works::Works};
 use crate::{
     hop::Step,
     id::{NodeId, SessionId},
-    limits::OPEN_DEADLINE,
-    peer::wire::{Attach, Dialer, Fault, Frame, Link, Rerouted},
+    peer::wire::{Attach, Dialer, Fault, Frame, Link, Rerouted, reopen},
 };
 
 /// A hop's way out, and the results that a new next hop would need again.
@@ -132,7 +130,8 @@ impl Outlet {
     /// Opens a stream in the place of a relayed one once that goes directly, and goes over to it when the next hop is ready.
     fn poll_moving(&mut self, cx: &mut Context<'_>, node: NodeId) -> Result<(), String> {
         if self.relayed && self.moving.is_none() && self.dialer.is_direct(node) {
-            self.moving = Some(Moving::Opening(reopen(Arc::clone(&self.dialer), node, self.session)));
+            let greeting = Frame::Attach(Attach { session: self.session });
+            self.moving = Some(Moving::Opening(reopen(Arc::clone(&self.dialer), node, self.session, greeting)));
         }
         let Sink::Peer(_, old) = &mut self.sink else { return Ok(()) };
         match &mut self.moving {
@@ -220,18 +219,6 @@ impl Outlet {
             Err(error) => error.to_string(),
         })
     }
-}
-
-/// Another stream to a node that is connected.
-fn reopen(dialer: Arc<dyn Dialer>, node: NodeId, session: SessionId) -> BoxFuture<'static, Result<Link, String>> {
-    let opened = async move {
-        let stream = dialer.open(node, vec![]).await.map_err(|error| error.to_string())?;
-        let mut link = Link::new(stream, session);
-        link.limit_payload(0);
-        link.send(Frame::Attach(Attach { session })).await.map_err(|error| error.to_string())?;
-        Ok(link)
-    };
-    timeout(OPEN_DEADLINE, opened).map(|opened| opened.unwrap_or_else(|late| Err(late.to_string()))).boxed()
 }
 
 impl fmt::Debug for Outlet {

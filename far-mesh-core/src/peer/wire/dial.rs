@@ -1,14 +1,20 @@
 //! What the shard protocol needs from the network: streams to nodes and the time a round trip takes.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use futures::{
+    FutureExt as _,
     future::BoxFuture,
     io::{AsyncRead, AsyncWrite},
 };
 use libp2p::{Multiaddr, identity::Keypair};
+use tokio::time::timeout;
 
-use crate::id::NodeId;
+use super::{Frame, Link};
+use crate::{
+    id::{NodeId, SessionId},
+    limits::OPEN_DEADLINE,
+};
 
 /// An ordered, reliable stream of bytes in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -45,6 +51,24 @@ pub trait Dialer: Send + Sync + fmt::Debug {
 
     /// Closes all connections to a node that does not keep to its limits.
     fn hang_up(&self, _peer: NodeId) {}
+}
+
+/// Opens another stream of a session to a node that is connected, to take the place of a relayed one. It reads control
+/// frames only. Within [`OPEN_DEADLINE`], or an error that says what went wrong.
+pub(in crate::peer) fn reopen(
+    dialer: Arc<dyn Dialer>,
+    node: NodeId,
+    session: SessionId,
+    greeting: Frame,
+) -> BoxFuture<'static, Result<Link, String>> {
+    let opened = async move {
+        let stream = dialer.open(node, vec![]).await.map_err(|error| error.to_string())?;
+        let mut link = Link::new(stream, session);
+        link.limit_payload(0);
+        link.send(greeting).await.map_err(|error| error.to_string())?;
+        Ok(link)
+    };
+    timeout(OPEN_DEADLINE, opened).map(|opened| opened.unwrap_or_else(|late| Err(late.to_string()))).boxed()
 }
 
 /// No stream to a node.

@@ -36,6 +36,7 @@ mod meter;
 
 pub(crate) use control::MAX_ADDRS;
 pub use control::{Attach, Fault, Lost, Next, Open, Reroute, Rerouted, Source, State, Tally};
+pub(super) use dial::reopen;
 pub use dial::{BoxedStream, DialError, Dialer, Duplex};
 pub use frame::Frame;
 pub use header::{FrameError, HEADER_BYTES, Header, Kind};

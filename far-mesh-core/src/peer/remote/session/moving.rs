@@ -13,15 +13,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
-use tokio::time::{Sleep, sleep, timeout};
+use futures::future::BoxFuture;
+use tokio::time::{Sleep, sleep};
 
 use super::RemoteSession;
 use crate::{
     hop::HopError,
-    id::{NodeId, SessionId},
-    limits::OPEN_DEADLINE,
-    peer::wire::{Attach, Dialer, Frame, Link},
+    id::NodeId,
+    peer::wire::{Attach, Frame, Link, reopen},
 };
 
 /// How long a hop may take to end the old stream, beyond its patience.
@@ -56,7 +55,8 @@ impl RemoteSession {
             // Tried once: a relayed stream serves too.
             place.relayed = false;
             let (node, session) = (place.hop.node, self.request.session);
-            self.moving = Some(Moving { node, stage: Stage::Opening(resume(Arc::clone(dialer), node, session)) });
+            let opening = reopen(Arc::clone(dialer), node, session, Frame::Resume(Attach { session }));
+            self.moving = Some(Moving { node, stage: Stage::Opening(opening) });
         }
         let Some(Moving { node, stage }) = &mut self.moving else { return Ok(false) };
         let node = *node;
@@ -139,16 +139,4 @@ impl RemoteSession {
             }
         }
     }
-}
-
-/// Another control stream to a node that is connected.
-fn resume(dialer: Arc<dyn Dialer>, node: NodeId, session: SessionId) -> BoxFuture<'static, Result<Link, String>> {
-    let opened = async move {
-        let stream = dialer.open(node, vec![]).await.map_err(|error| error.to_string())?;
-        let mut link = Link::new(stream, session);
-        link.limit_payload(0);
-        link.send(Frame::Resume(Attach { session })).await.map_err(|error| error.to_string())?;
-        Ok(link)
-    };
-    timeout(OPEN_DEADLINE, opened).map(|opened| opened.unwrap_or_else(|late| Err(late.to_string()))).boxed()
 }
