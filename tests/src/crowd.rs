@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Nodes that start at the same time: all of a large crowd at once would only measure handshakes.
 const TOGETHER: usize = 8;
 
+/// How often the table is looked up at most while it is not as it should be.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How often it is said how many there are, in nodes.
 const MILESTONE: usize = 25;
 
@@ -137,7 +140,7 @@ async fn member(number: usize, bootstrap: &[Multiaddr], interval: Duration) -> (
 /// # Panics
 /// When it never is.
 pub async fn table_until(node: &Node, what: &str, good: impl Fn(&[NodeId]) -> bool) -> (Duration, Duration) {
-    let started = Instant::now();
+    let (started, mut said) = (Instant::now(), None);
     loop {
         let asked = Instant::now();
         let adverts = node.adverts(MODEL).await.unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -146,8 +149,11 @@ pub async fn table_until(node: &Node, what: &str, good: impl Fn(&[NodeId]) -> bo
             return (started.elapsed(), asked.elapsed());
         }
         let (found, waited) = (peers.len(), started.elapsed());
-        eprintln!("  {what}: not yet, {found} adverts after {:.2} s", waited.as_secs_f64());
+        if said.replace(found) != Some(found) {
+            eprintln!("  {what}: not yet, {found} adverts after {:.2} s", waited.as_secs_f64());
+        }
         assert!(waited < PATIENCE, "{what}: {found} adverts after {PATIENCE:?}");
+        tokio::time::sleep_until((asked + LOOK_INTERVAL).into()).await;
     }
 }
 

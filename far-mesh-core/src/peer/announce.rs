@@ -11,7 +11,7 @@ use super::{
     advert::{AdvertError, Claim, Sealed, ShardOffer},
     config::ADVERT_LIVES,
     dht_key,
-    publish::Reach,
+    publish::{Reach, Spread},
     store::{Clock, MAX_LIFE_S},
 };
 use crate::id::{ModelHash, NodeId};
@@ -46,6 +46,9 @@ struct Offered {
     due: Instant,
     /// Before the announcement after the next.
     pause: Duration,
+    /// Whether the next announcement is in the catalogue too: every other is, which is often enough for what only says that
+    /// somebody serves the model.
+    listed: bool,
     place: Place,
 }
 
@@ -58,8 +61,8 @@ enum Place {
     Held,
 }
 
-/// Signed sub-records of one claim: under the model's key first, then in the catalogue.
-pub(super) type Records = [(RecordKey, Vec<u8>); 2];
+/// Signed sub-records of one claim: under the model's key first, then in the catalogue where they are due there.
+pub(super) type Records = Vec<(RecordKey, Vec<u8>)>;
 
 impl Announcer {
     pub(super) fn new(key: Keypair, interval: Duration, clock: Clock) -> Self {
@@ -85,18 +88,18 @@ impl Announcer {
             offer.addrs = addrs;
         }
         let claim = Claim::Serves(Box::new(offer));
-        let records = self.seal(&claim)?;
+        let records = self.seal(&claim, true)?;
         // What changes is no younger for that.
         let pause = self.offers.get(&model).map_or(FIRST_PAUSE.min(self.interval), |before| before.pause);
         let (due, pause) = (now + drifting(pause), after(pause, self.interval));
-        self.offers.insert(model, Offered { claim, own_addrs, due, pause, place: Place::Sent });
+        self.offers.insert(model, Offered { claim, own_addrs, due, pause, listed: false, place: Place::Sent });
         Ok(records)
     }
 
     /// Stops offering a model; what it returns tells the others. `None` when it was not offered.
     pub(super) fn withdraw(&mut self, model: ModelHash) -> Option<Records> {
         self.offers.remove(&model)?;
-        self.seal(&Claim::Gone(model)).ok()
+        self.seal(&Claim::Gone(model), true).ok()
     }
 
     /// The node is reached elsewhere now: what says otherwise is due at once.
@@ -129,20 +132,24 @@ impl Announcer {
             if offered.place == Place::Nowhere {
                 offered.place = Place::Sent;
             }
-            claims.push((*model, offered.claim.clone(), reach));
+            claims.push((*model, offered.claim.clone(), offered.listed, reach));
+            offered.listed = !offered.listed;
         }
         // Each was sealed before with the same contents, so it can be sealed again.
-        claims.into_iter().filter_map(|(model, claim, reach)| Some((model, self.seal(&claim).ok()?, reach))).collect()
+        let sealed = |(model, claim, listed, reach)| Some((model, self.seal(&claim, listed).ok()?, reach));
+        claims.into_iter().filter_map(sealed).collect()
     }
 
-    /// How many nodes took the last announcement of a model.
-    pub(super) fn placed(&mut self, model: ModelHash, holders: usize, now: Instant) {
-        if let Some(offered) = self.offers.get_mut(&model) {
-            offered.place = if holders == 0 { Place::Nowhere } else { Place::Held };
-            if offered.place == Place::Nowhere {
-                offered.due = offered.due.min(now + RETRY);
-            }
-        }
+    /// What became of the last announcement of a model.
+    pub(super) fn placed(&mut self, model: ModelHash, outcome: Spread, now: Instant) {
+        let Some(offered) = self.offers.get_mut(&model) else { return };
+        offered.place = if outcome == Spread::Nowhere { Place::Nowhere } else { Place::Held };
+        let pause = match outcome {
+            Spread::Nowhere => RETRY,
+            Spread::Thin => FIRST_PAUSE,
+            Spread::Wide => return,
+        };
+        offered.due = offered.due.min(now + pause);
     }
 
     /// Somebody new can be asked: what nobody holds is due at once. What is on its way is not: in a mesh that starts,
@@ -153,7 +160,7 @@ impl Announcer {
         }
     }
 
-    fn seal(&mut self, claim: &Claim) -> Result<Records, AdvertError> {
+    fn seal(&mut self, claim: &Claim, listed: bool) -> Result<Records, AdvertError> {
         let now = (self.clock)();
         // Time makes the sequence grow over restarts too, the maximum within a second and when the clock jumps back.
         self.last_seq = (self.last_seq + 1).max(now.saturating_mul(1_000_000));
@@ -162,7 +169,11 @@ impl Announcer {
             let bytes = Sealed::seal(&self.key, key.as_ref(), self.last_seq, expires, claim)?;
             Ok::<_, AdvertError>((key, bytes))
         };
-        Ok([seal(dht_key::of_peer(claim.model(), &self.id))?, seal(dht_key::catalogue())?])
+        let mut records = vec![seal(dht_key::of_peer(claim.model(), &self.id))?];
+        if listed {
+            records.push(seal(dht_key::catalogue())?);
+        }
+        Ok(records)
     }
 }
 
@@ -212,11 +223,11 @@ mod tests {
         let (mut announcer, start) = (announcer(), Instant::now());
         let model = offer((0, 10)).model;
         announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
-        announcer.placed(model, 0, start);
+        announcer.placed(model, Spread::Nowhere, start);
         assert!(announcer.next_due().unwrap() <= start + RETRY);
         announcer.retry_unplaced(start);
         assert_eq!(announcer.due(start).len(), 1);
-        announcer.placed(model, 3, start);
+        announcer.placed(model, Spread::Wide, start);
         announcer.retry_unplaced(start);
         assert!(announcer.due(start).is_empty());
     }
@@ -230,7 +241,7 @@ mod tests {
             announcer.retry_unplaced(start);
             assert!(announcer.due(start).is_empty(), "the first is on its way");
         }
-        announcer.placed(model, 0, start);
+        announcer.placed(model, Spread::Nowhere, start);
         announcer.retry_unplaced(start);
         assert_eq!(announcer.due(start).len(), 1);
         announcer.retry_unplaced(start);
@@ -256,6 +267,38 @@ mod tests {
             drifts(&(announcer.next_due().unwrap() - at).as_secs_f64(), 45.0),
             "what changes is no younger for that"
         );
+    }
+
+    #[test]
+    fn what_few_took_in_time_is_said_again_soon() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let model = offer((0, 10)).model;
+        announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
+        for _ in 0..8 {
+            assert_eq!(announcer.due(announcer.next_due().unwrap()).len(), 1);
+        }
+        let now = start + Duration::from_secs(10);
+        announcer.placed(model, Spread::Wide, now);
+        assert!(announcer.next_due().unwrap() > now + FIRST_PAUSE);
+        announcer.placed(model, Spread::Thin, now);
+        assert_eq!(announcer.next_due().unwrap(), now + FIRST_PAUSE);
+    }
+
+    #[test]
+    fn every_other_announcement_is_in_the_catalogue_and_none_expires_there() {
+        let (mut announcer, start) = (announcer(), Instant::now());
+        let first = announcer.offer(offer((0, 10)), Vec::new(), start).unwrap();
+        assert_eq!(first.len(), 2);
+        let mut listed = start;
+        for round in 1..12 {
+            let at = announcer.next_due().unwrap();
+            let due = announcer.due(at);
+            assert_eq!(due[0].1.len(), 2 - round % 2, "announcement {round}");
+            if due[0].1.len() == 2 {
+                assert!(at - listed < Duration::from_secs(45) * ADVERT_LIVES, "announcement {round}");
+                listed = at;
+            }
+        }
     }
 
     #[test]

@@ -37,8 +37,7 @@ const MAX_KAD_BYTES: usize = MAX_PER_KEY * MAX_ADVERT_BYTES + 64 * 1024;
 ///
 /// Kademlia's own 20 are for records that are written once and read for days. An advert is announced again within a minute,
 /// so half as many do: that a quarter of a mesh dies at once hides one in a million adverts until then. Each holder is a
-/// connection: with 20, nearly every node of a mesh of 500 was connected to every other, and handshakes were most of what a
-/// joining mesh did.
+/// request of every announcement and, for most who announce, a connection.
 pub(super) const REPLICAS: NonZeroUsize = NonZeroUsize::new(10).unwrap();
 
 /// Requests of one query that run side by side: a dead peer among them must not stall it.

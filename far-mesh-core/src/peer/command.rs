@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     advert::{AdvertError, ShardOffer},
+    lookup::Heard,
     members::Members,
     stream,
 };
@@ -17,8 +18,8 @@ pub(super) enum Command {
     Dial { addr: Multiaddr, reply: oneshot::Sender<Result<NodeId, String>> },
     /// Open a stream, dialing first where there is no connection.
     OpenStream { peer: NodeId, addrs: Vec<Multiaddr>, protocol: StreamProtocol, reply: stream::Reply },
-    /// Look a key up; values are sent as they come and the channel closes after the last.
-    Find { key: RecordKey, found: mpsc::Sender<Vec<u8>> },
+    /// Look a key up; what is heard is sent as it comes and the channel closes after the last.
+    Find { key: RecordKey, found: mpsc::Sender<Heard> },
     /// Offer a shard from now on; says whether that is possible, then how many nodes took the advert.
     Announce { offer: Box<ShardOffer>, reply: oneshot::Sender<Result<(), AdvertError>>, placed: oneshot::Sender<usize> },
     /// Stop offering one model or all; says how many nodes were told.

@@ -148,7 +148,7 @@ impl EventLoop {
                 let model = offer.model;
                 let sealed = self.announcer.offer(*offer, self.own_addrs(), Instant::now());
                 let _ = reply.send(sealed.map(|records| {
-                    self.publisher.publish(&mut self.swarm, vec![model], records.into(), Reach::Urgent, Some(placed));
+                    self.publisher.publish(&mut self.swarm, vec![model], records, Reach::Urgent, Some(placed));
                 }));
             }
             Command::Withdraw { model, told } => {
@@ -186,9 +186,9 @@ impl EventLoop {
             self.dial_bootstrap(index, addr, now);
         }
         for (model, records, reach) in self.announcer.due(now) {
-            self.publisher.publish(&mut self.swarm, vec![model], records.into(), reach, None);
+            self.publisher.publish(&mut self.swarm, vec![model], records, reach, None);
         }
-        self.lookups.settle(&mut self.swarm.behaviour_mut().kad, now);
+        self.lookups.check(&mut self.swarm.behaviour_mut().kad, now);
         self.seek_relays(now);
         if now >= self.next_sweep {
             self.swarm.behaviour_mut().kad.store_mut().sweep();
@@ -317,8 +317,8 @@ impl EventLoop {
                     Routing::cut_walk(&mut self.swarm.behaviour_mut().kad, &id);
                 }
                 kad::QueryResult::PutRecord(result) if step.last => {
-                    if let Some((models, holders)) = self.publisher.on_put(id, &result) {
-                        models.into_iter().for_each(|model| self.announcer.placed(model, holders, now));
+                    if let Some((models, spread)) = self.publisher.on_put(id, &result) {
+                        models.into_iter().for_each(|model| self.announcer.placed(model, spread, now));
                     }
                 }
                 _ => {}

@@ -31,6 +31,7 @@ mod known;
 mod links;
 mod lookup;
 pub mod members;
+mod merge;
 pub mod nat;
 mod node;
 mod origin;

@@ -20,6 +20,17 @@ pub(super) enum Reach {
     Urgent,
 }
 
+/// Where an announcement came to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// Nobody took it.
+    Nowhere,
+    /// The time was over before half of those who should hold it took it: who asks others does not find it.
+    Thin,
+    /// All who could be asked were asked.
+    Wide,
+}
+
 /// Publications on their way.
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
@@ -34,6 +45,7 @@ struct Publication {
     direct: usize,
     pending: usize,
     holders: usize,
+    thin: bool,
     placed: Option<oneshot::Sender<usize>>,
 }
 
@@ -72,7 +84,7 @@ impl Publisher {
             }
         }
         let direct = queries.iter().filter(|(_, query)| query.direct).count();
-        let mut new = Publication { models, direct, pending: queries.len(), holders: 0, placed };
+        let mut new = Publication { models, direct, pending: queries.len(), holders: 0, thin: false, placed };
         if queries.is_empty() {
             new.say();
             return;
@@ -81,17 +93,17 @@ impl Publisher {
         self.publications.insert(publication, new);
     }
 
-    /// A query ended. When it was the last of its publication: its models, and how many nodes took them.
-    pub(super) fn on_put(&mut self, id: QueryId, result: &kad::PutRecordResult) -> Option<(Vec<ModelHash>, usize)> {
+    /// A query ended. When it was the last of its publication: its models, and where they lie.
+    pub(super) fn on_put(&mut self, id: QueryId, result: &kad::PutRecordResult) -> Option<(Vec<ModelHash>, Spread)> {
         let query = self.queries.remove(&id)?;
-        let holders = match result {
-            Ok(_) => query.peers,
-            Err(kad::PutRecordError::QuorumFailed { success, .. } | kad::PutRecordError::Timeout { success, .. }) => {
-                success.len()
-            }
+        let (holders, late) = match result {
+            Ok(_) => (query.peers, false),
+            Err(kad::PutRecordError::QuorumFailed { success, .. }) => (success.len(), false),
+            Err(kad::PutRecordError::Timeout { success, .. }) => (success.len(), true),
         };
         let publication = self.publications.get_mut(&query.publication)?;
         publication.holders = publication.holders.max(holders);
+        publication.thin |= late && !query.direct && holders < REPLICAS.get() / 2;
         publication.pending -= 1;
         publication.direct -= usize::from(query.direct);
         let told_enough = query.direct && publication.direct == 0 && publication.holders > 0;
@@ -101,7 +113,13 @@ impl Publisher {
         if publication.pending > 0 {
             return None;
         }
-        self.publications.remove(&query.publication).map(|publication| (publication.models, publication.holders))
+        let Publication { models, holders, thin, .. } = self.publications.remove(&query.publication)?;
+        let spread = match (holders, thin) {
+            (0, _) => Spread::Nowhere,
+            (_, true) => Spread::Thin,
+            (_, false) => Spread::Wide,
+        };
+        Some((models, spread))
     }
 
     /// Whether nothing is on its way.

@@ -15,6 +15,7 @@ use crate::{
         config::{DIAL_DEADLINE, STREAM_DEADLINE},
         known,
         links::Links,
+        merge::Recall,
         nat::{Reachability, Way},
         stream::{Acceptors, Failure, Incoming},
     },
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     pub(super) links: Arc<Links>,
     pub(super) known: Option<PathBuf>,
     pub(super) acceptors: Acceptors,
+    pub(super) recall: Recall,
     pub(super) tasks: Tasks,
 }
 
@@ -50,6 +52,11 @@ impl Node {
     /// The key that proves it.
     pub(in crate::peer) fn key(&self) -> &Keypair {
         &self.inner.key
+    }
+
+    /// What it read from the DHT.
+    pub(in crate::peer) fn recall(&self) -> &Recall {
+        &self.inner.recall
     }
 
     /// Where it listens, each address with its identity at the end: what others need to bootstrap from it.
