@@ -21,6 +21,9 @@ PROVIDERS = [[f"p{third}{copy}" for copy in range(2)] for third in range(3)]
 TOKENS = 64
 # Tokens that are there when a fault strikes.
 RESULTS = {"early": 2, "mid": TOKENS // 2, "late": TOKENS - 6}
+# What the share of all sessions may have to wait at once, in seconds; of fewer sessions the shares say nothing.
+BOUNDS = {0.5: 1.0, 0.99: 2.0}
+BOUNDED = 100
 # Generations that are tried until a fault strikes one in time.
 TRIES = 5
 SHORT = "Once upon a time, in a small village by the sea, there lived"
@@ -185,6 +188,11 @@ class Tally:
                 "survived": self.survived, "identical": self.identical, "lost": self.lost,
                 "repeated": self.repeated, "pause_ms": pauses, "errors": self.errors}
 
+    def too_long(self) -> list[str]:
+        waits = {share: percentile(self.pauses, share) for share in BOUNDS} if self.sessions >= BOUNDED else {}
+        return [f"{share:.0%} of the sessions paused up to {wait:.2f} s (at most {BOUNDS[share]:.0f} s)"
+                for share, wait in waits.items() if wait > BOUNDS[share]]
+
     def is_whole(self) -> bool:
         return self.survived == self.identical == self.sessions and not self.lost and not self.repeated
 
@@ -248,8 +256,9 @@ def main() -> None:
         if not args.json:
             print(everything)
             print(f"{time.monotonic() - started:.0f} s")
-    if bad:
-        sys.exit(f"tokens were lost, repeated or changed: {'; '.join(bad)}")
+    bad = [f"tokens were lost, repeated or changed: {'; '.join(bad)}"] if bad else []
+    if bad := bad + everything.too_long():
+        sys.exit("\n".join(bad))
 
 
 if __name__ == "__main__":
