@@ -147,6 +147,7 @@ fn good_open(layers: &str) -> Open {
         source: Source::Coordinator,
         next: None,
         answered: 0,
+        submitted: 0,
     }
 }
 

@@ -13,6 +13,7 @@ use far_mesh_core::{
     activation::Dtype,
     hop::{Hop, HopError, HopSession, Input, OpenSession, Rows, Step},
     id::{NodeId, SessionId, Span},
+    limits::MAX_STEPS_IN_FLIGHT,
     peer::{Loss, Mender, RemoteHop, RemoteRoute},
     route::{Offer, PlanRequest, plan},
 };
@@ -27,9 +28,6 @@ use crate::{
     mock::{HIDDEN, LAYERS, MODEL, next_token},
     net::{Port, host},
 };
-
-/// Chunks of a prompt under way at once.
-const IN_FLIGHT: usize = 4;
 
 /// By then every host listens.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -218,7 +216,7 @@ impl Drive<'_> {
         let mut chunks: VecDeque<Vec<u32>> = prompt.chunks(setup.chunk).map(<[u32]>::to_vec).collect();
         let (mut seq, mut position, mut in_flight) = (0, 0, 0);
         while self.outcome.tokens.len() < setup.steps {
-            while in_flight < IN_FLIGHT
+            while in_flight < MAX_STEPS_IN_FLIGHT
                 && let Some(ids) = chunks.pop_front()
             {
                 let output = if chunks.is_empty() { Rows::Last } else { Rows::None };

@@ -27,7 +27,8 @@ fn setup(seed: u64) -> Setup {
     Setup {
         seed,
         sessions: TOGETHER,
-        prompt: 32,
+        // More chunks than may be on their way at once.
+        prompt: 160,
         chunk: 8,
         steps: 32,
         copies: 2,

@@ -47,7 +47,7 @@ pub(super) async fn open(route: RemoteRoute, request: OpenSession) -> Result<Rem
         return Err(HopError::Refused { reason });
     }
     let mut deadline = Instant::now() + OPEN_DEADLINE;
-    let invitations = invitations(&route.hops, &request, 0, None, None);
+    let invitations = invitations(&route.hops, &request, (0, 0), None, None);
     let opening = invitations.into_iter().enumerate();
     let opening = opening.map(|(at, open)| open_hop(Arc::clone(&route.dialer), at, route.hops[at].clone(), open));
     let mut opening: FuturesUnordered<_> = opening.collect();
@@ -74,11 +74,11 @@ pub(super) async fn open(route: RemoteRoute, request: OpenSession) -> Result<Rem
     Ok(RemoteSession::new(route, links.into_iter().flatten().collect(), request))
 }
 
-/// What each of `hops` is asked; `before` and `after` are the nodes beside them, where it is not the coordinator.
+/// What each of `hops` is asked, when so many steps were answered and so many submitted; `before` and `after` are the nodes beside them, where it is not the coordinator.
 pub(super) fn invitations(
     hops: &[RemoteHop],
     request: &OpenSession,
-    answered: u64,
+    (answered, submitted): (u64, u64),
     before: Option<NodeId>,
     after: Option<&RemoteHop>,
 ) -> Vec<Open> {
@@ -96,6 +96,7 @@ pub(super) fn invitations(
         source: source.map_or(Source::Coordinator, Source::Peer),
         next: next.map(RemoteHop::as_next),
         answered,
+        submitted,
     };
     hops.iter().zip(ends).map(invitation).collect()
 }

@@ -25,6 +25,8 @@ pub(super) struct Contract {
     pub(super) context_tokens: u32,
     /// The results of earlier steps are with the coordinator.
     pub(super) answered: u64,
+    /// Steps that the route had when this hop was asked.
+    submitted: u64,
     /// Steps run as one have the bits of each alone.
     pub(super) merges: bool,
 }
@@ -90,6 +92,7 @@ impl Intake {
             dtype: open.dtype,
             context_tokens: open.context_tokens,
             answered: open.answered,
+            submitted: open.submitted,
             merges,
         };
         Self {
@@ -129,12 +132,13 @@ impl Intake {
     /// Checks a step against the session; says both values where one is wrong. One that came before changes nothing, else
     /// `new` sees it.
     pub(super) fn accept(&mut self, step: Step, new: impl FnOnce(&Step)) -> Result<(), String> {
-        let Contract { answered, .. } = self.contract;
+        let Contract { submitted, .. } = self.contract;
         if step.seq < self.received {
             return Ok(());
         }
-        // Those that come again are as many as the context has room for.
-        if self.received.saturating_sub(self.finished.max(answered)) >= MAX_STEPS_IN_FLIGHT as u64 {
+        // Those that the route had before come as fast as they are read. The coordinator may have their results from the hops
+        // behind, and more steps on their way for it, without a word from here.
+        if self.received.saturating_sub(self.finished.max(submitted)) >= MAX_STEPS_IN_FLIGHT as u64 {
             return Err(format!("step {} comes while {MAX_STEPS_IN_FLIGHT} are on their way", step.seq));
         }
         if step.seq != self.received {

@@ -42,6 +42,9 @@ pub struct Open {
     /// Steps whose results the coordinator has: more than 0 where this hop takes the place of a lost one. They come again,
     /// are run again for the caches they fill, and may be run together where that changes no bit.
     pub answered: u64,
+    /// Steps that were on the route when this hop was asked: more than 0 where it takes the place of a lost one. Results
+    /// of theirs may still come to the coordinator past it.
+    pub submitted: u64,
 }
 
 /// Coordinator to a hop whose neighbour was lost or changes: who stands beside it from now on.

@@ -272,7 +272,7 @@ impl RemoteSession {
         }
         let node = before.map(|at| self.places[at].hop.node);
         let after = self.places.get(range.end).map(|place| &place.hop);
-        let invitations = invitations(&hops, &self.request, self.answered, node, after);
+        let invitations = invitations(&hops, &self.request, (self.answered, self.history.len()), node, after);
         let dialer = &self.route.dialer;
         let opening = hops.iter().zip(invitations).enumerate();
         let opening: Vec<_> =

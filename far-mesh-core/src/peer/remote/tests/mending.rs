@@ -12,7 +12,7 @@ use super::{
 use crate::{
     hop::{Hop, HopError, HopSession, Rows},
     id::NodeId,
-    limits::MAX_RECEIPT_TOKENS,
+    limits::{MAX_RECEIPT_TOKENS, MAX_STEPS_IN_FLIGHT},
     peer::ServeConfig,
 };
 
@@ -145,16 +145,18 @@ async fn prompts_on_their_way_survive() {
     let hop = MockHop::new(0, 3);
     let mut alone = hop.open(hop.request()).await.unwrap();
     let mut want = vec![];
-    for at in 0..8 {
+    // More than may be on their way at once: what is lost is sent again while others follow.
+    for at in 0..20 {
         alone.submit(chunk(at)).await.unwrap();
         want.push(alone.next().await.unwrap().output);
     }
     for at in 0..3 {
-        for after in 0..6 {
+        for after in 0..12 {
             let mut mesh = mesh(&ServeConfig::default(), |_, mock| mock.delay = 10 * MILLI);
             let mut session = mesh.mended().0.open(mesh.request()).await.unwrap();
-            for at in 0..8 {
-                session.submit(chunk(at)).await.unwrap();
+            let mut rest = (0..want.len() as u64).map(chunk);
+            for step in rest.by_ref().take(MAX_STEPS_IN_FLIGHT) {
+                session.submit(step).await.unwrap();
             }
             for (seq, want) in want.iter().enumerate() {
                 if seq == after {
@@ -162,6 +164,9 @@ async fn prompts_on_their_way_survive() {
                 }
                 let done = session.next().await.unwrap();
                 assert_eq!((done.seq, &done.output), (seq as u64, want), "hop {at} lost after {after}");
+                if let Some(step) = rest.next() {
+                    session.submit(step).await.unwrap();
+                }
             }
         }
     }

@@ -45,6 +45,7 @@ pub(super) fn open_frame(request: &OpenSession, source: Source) -> Open {
         source,
         next: None,
         answered: 0,
+        submitted: 0,
     }
 }
 

@@ -40,6 +40,7 @@ fn open() -> impl Strategy<Value = Open> {
             source,
             next,
             answered: context_tokens.into(),
+            submitted: u64::from(context_tokens) * 2,
         },
     )
 }
