@@ -19,7 +19,7 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(2);
 
 /// How long a node that was lost is left out, unless it announces itself anew or answers: longer than its next advert
-/// takes.
+/// takes. One that said nothing new by then is taken to be gone, until it does.
 const SET_ASIDE: Duration = Duration::from_secs(60);
 
 /// How long a node that was lost is left alone at first; twice as long each time it is lost again soon
@@ -216,8 +216,10 @@ impl Table {
 
     fn each_usable<T>(&self, of: impl Fn(&Advert) -> T) -> Vec<T> {
         let mut aside = lock(&self.aside);
-        aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE);
         let adverts = self.adverts.borrow();
+        let says_nothing_new =
+            |node, lost: &Aside| adverts.iter().flatten().any(|advert| advert.peer == node && advert.seq <= lost.seq);
+        aside.retain(|&node, lost| lost.since.elapsed() < SET_ASIDE || !lost.answers && says_nothing_new(node, lost));
         let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
         adverts.iter().flatten().filter(usable).map(of).collect()
     }
@@ -307,6 +309,26 @@ mod tests {
         table.set_aside(peer);
         announce(6);
         assert!(usable(), "it behaved for a while");
+        node.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_node_that_says_nothing_new_stays_out_for_as_long_as_its_advert_lives() {
+        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
+        let (table, dead, alive) =
+            (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random(), NodeId::random());
+        let announce = |adverts| drop(table.adverts.send_replace(Some(adverts)));
+        let usable = || table.adverts().iter().map(|advert| advert.peer).collect::<Vec<_>>();
+        announce(vec![advert(dead, 1), advert(alive, 1)]);
+        table.set_aside(dead);
+        table.set_aside(alive);
+        tokio::time::advance(SET_ASIDE * 2).await;
+        announce(vec![advert(dead, 1), advert(alive, 2)]);
+        assert_eq!(usable(), [alive]);
+        announce(vec![advert(alive, 3)]);
+        assert_eq!((usable(), lock(&table.aside).len()), (vec![alive], 0), "what is no longer listed is forgotten");
+        announce(vec![advert(dead, 2), advert(alive, 3)]);
+        assert_eq!(usable(), [dead, alive], "it was started again");
         node.shutdown().await;
     }
 

@@ -29,9 +29,6 @@ use crate::{
     peer::wire::{Fault, Frame, Link, LinkError, Lost, Open, Reroute, State, Tally},
 };
 
-/// Changes of neighbours that may wait to be acted on.
-const MAX_REROUTES: usize = 4;
-
 /// How long neighbours may take to hand each other the last receipts: the way to the farthest hop and on to the next.
 pub(super) const SETTLE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -366,9 +363,13 @@ impl Links {
             Frame::Reroute(reroute) => {
                 let source = reroute.source.is_some() && matches!(self.source, StepSource::Coordinator);
                 let next = reroute.next.is_some() && matches!(self.outlet.sink, Sink::Coordinator);
-                if source || next || self.reroutes.len() >= MAX_REROUTES {
-                    return Err(bad_step("Reroute frame for an end of the route, or too many".to_owned()));
+                if source || next {
+                    return Err(bad_step("Reroute frame for an end of the route".to_owned()));
                 }
+                // Those that wait name neighbours that are not to be any more.
+                self.reroutes.retain(|waits| {
+                    waits.source.is_some() && reroute.source.is_none() || waits.next.is_some() && reroute.next.is_none()
+                });
                 self.reroutes.push_back(reroute);
                 Ok(())
             }
