@@ -168,7 +168,7 @@ impl Payer {
     pub async fn plan(&self, now: UnixMillis) -> Result<PayoutStatus, PayError> {
         let contract = self.config().contract;
         view::check_chain(self.chain(), &contract).await?;
-        let epoch = Epoch::due(now).unwrap_or(Epoch::new(0));
+        let epoch = Epoch::due_every(self.config().weeks, now).unwrap_or(Epoch::new(0));
         let (database, closing) = (self.ledger().database(), self.closing(epoch, now).await?);
         let closed = retry(|| book::closed_since(database, epoch)).await?;
         let plan = retry(|| book::preview(database, &closing)).await?;

@@ -6,8 +6,8 @@ use clap::Args;
 use far_ledger::{Amount, WalletAddress};
 
 use crate::config::{
-    BatchItems, BlockNumber, ChainId, Confirmations, Flags, Gwei, PaymentFlags, PollSeconds, SecretUrl, parse_money,
-    parse_rpc_url,
+    BatchItems, BlockNumber, ChainId, Confirmations, Flags, Gwei, PaymentFlags, PollSeconds, SecretUrl, Weeks,
+    parse_money, parse_rpc_url,
 };
 
 /// Which chain.
@@ -83,6 +83,10 @@ pub struct RuleArgs {
     /// Wallets paid by one transaction, at most 500 [default: 400]
     #[arg(long, value_name = "N")]
     pub batch_items: Option<BatchItems>,
+
+    /// Weeks between two payouts, which are closed on a Monday, 00:00 UTC [default: 1]
+    #[arg(long, value_name = "N")]
+    pub weeks: Option<Weeks>,
 }
 
 /// Everything that paying takes.
@@ -152,6 +156,7 @@ impl PayArgs {
         self.fees.set(&mut flags);
         flags.payout_minimum = self.rules.minimum;
         flags.payout_batch_items = self.rules.batch_items;
+        flags.payout_weeks = self.rules.weeks;
         flags.poll = self.poll_seconds;
         Flags { payments: flags, ..Flags::default() }
     }

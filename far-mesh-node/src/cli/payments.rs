@@ -19,7 +19,7 @@ Examples:
   far-mesh payments deploy --artifacts far-ledger/contracts/out     once: FAR and the payout contract; prints the settings
   far-mesh payments plan                                            who would be paid what; changes nothing
   far-mesh payments once                                            pay the week that is over, to the last confirmation
-  far-mesh payments run                                             the same every Monday, until ctrl-C
+  far-mesh payments run                                             the same every week, until ctrl-C
   far-mesh payments status --node 12D3KooWHHR7ADWeU6DvW7iraMnWYVfvk9u7zRJwdd9qtqo9rzsi
   far-mesh payments audit                                           ledger against itself and against the chain
   far-mesh payments export --from 2026-11-01 --to 2026-12-01        earnings as CSV
@@ -153,7 +153,7 @@ pub struct OnceArgs {
     pub json: bool,
 }
 
-/// Pay every week until ctrl-C: closes weeks on Monday 00:00 UTC, pays, credits deposits, keeps the ledger tidy.
+/// Pay every week until ctrl-C: closes it on Monday 00:00 UTC, pays, credits deposits, keeps the ledger tidy.
 ///
 /// A week that was missed is caught up with the next, once. Any number may run on one ledger: one of them works, another takes
 /// over within two minutes.
@@ -310,7 +310,7 @@ mod tests {
         let line = format!(
             "run --rpc-url https://user:secret@node.example/v1 --chain-id 1 --payout-contract {ADDRESS} --confirmations 12 \
              --deployment-block 7 --keystore key.json --keystore-password-file pass --max-fee-gwei 30.5 --max-tip-gwei 0.1 \
-             --minimum 2.5 --batch-items 500 --poll-seconds 2 --deposit-address {ADDRESS} --json"
+             --minimum 2.5 --batch-items 500 --weeks 4 --poll-seconds 2 --deposit-address {ADDRESS} --json"
         );
         let args = parsed(&line).unwrap();
         assert!(!format!("{args:?}").contains("secret"));
@@ -322,6 +322,7 @@ mod tests {
             ("2.5".into(), 500)
         );
         assert!(flags.rpc_url.is_some() && flags.keystore.is_some() && flags.keystore_password_file.is_some());
+        assert_eq!(flags.payout_weeks.unwrap().get().get(), 4);
         assert!(flags.poll.is_some() && flags.confirmations.is_some() && flags.payout_contract.is_some());
         assert_eq!(flags.deposit_address.unwrap().to_string(), ADDRESS);
     }

@@ -1,6 +1,6 @@
 //! Small typed values of settings about a chain.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU32, str::FromStr};
 
 use far_ledger::{
     Amount,
@@ -12,6 +12,9 @@ use super::error::ValueError;
 
 /// Most blocks a deployment may wait for: days, on any chain.
 const MAX_CONFIRMATIONS: u64 = 100_000;
+
+/// Most weeks between two payouts: a year.
+const MAX_WEEKS: u64 = 52;
 
 /// Longest time between two looks at a chain: a payout is not to wait for it.
 const MAX_SECONDS: u64 = 3600;
@@ -31,6 +34,10 @@ pub struct Gwei(u64);
 /// Wallets paid by one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchItems(usize);
+
+/// Weeks between two payouts, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weeks(NonZeroU32);
 
 /// The number of a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +71,13 @@ impl Gwei {
 impl BatchItems {
     /// The number.
     pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl Weeks {
+    /// The number.
+    pub fn get(self) -> NonZeroU32 {
         self.0
     }
 }
@@ -137,7 +151,26 @@ impl FromStr for BatchItems {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let items = whole(text, "a number of wallets", 1, MAX_ITEMS as u64)?;
-        usize::try_from(items).map(Self).map_err(|_| ValueError::Length { most: MAX_ITEMS })
+        usize::try_from(items).map(Self).map_err(|_| ValueError::Number {
+            what: "a number of wallets",
+            least: 1,
+            most: MAX_ITEMS as u64,
+        })
+    }
+}
+
+impl Default for Weeks {
+    fn default() -> Self {
+        Self(NonZeroU32::MIN)
+    }
+}
+
+impl FromStr for Weeks {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let weeks = whole(text, "a number of weeks", 1, MAX_WEEKS)?;
+        let weeks = u32::try_from(weeks).ok().and_then(NonZeroU32::new);
+        weeks.map(Self).ok_or(ValueError::Number { what: "a number of weeks", least: 1, most: MAX_WEEKS })
     }
 }
 
@@ -152,7 +185,11 @@ impl FromStr for PollSeconds {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let seconds = whole(text, "a number of seconds", 1, MAX_SECONDS)?;
-        u16::try_from(seconds).map(Self).map_err(|_| ValueError::Seconds { most: u32::from(u16::MAX) })
+        u16::try_from(seconds).map(Self).map_err(|_| ValueError::Number {
+            what: "a number of seconds",
+            least: 1,
+            most: MAX_SECONDS,
+        })
     }
 }
 
@@ -195,6 +232,8 @@ mod tests {
         for bad in ["", "0", "0x1", "9223372036854775808"] {
             assert!(bad.parse::<ChainId>().is_err(), "{bad:?}");
         }
+        assert_eq!("4".parse::<Weeks>().unwrap().get().get(), 4);
+        assert!("0".parse::<Weeks>().is_err() && "53".parse::<Weeks>().is_err());
         assert!("0".parse::<BlockNumber>().is_ok() && "-1".parse::<BlockNumber>().is_err());
         assert!("0".parse::<PollSeconds>().is_err() && "3601".parse::<PollSeconds>().is_err());
     }

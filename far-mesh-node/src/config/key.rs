@@ -234,6 +234,11 @@ pub const KEYS: &[Key] = &[
         ..one("payout_batch_items", &["FAR_MESH_PAYOUT_BATCH_ITEMS"], PAYMENTS)
     },
     Key {
+        meaning: "weeks between two payouts, which are closed on a Monday, 00:00 UTC",
+        default: "1: what providers are used to, and a fraction of what paying every day would cost",
+        ..one("payout_weeks", &["FAR_MESH_PAYOUT_WEEKS"], PAYMENTS)
+    },
+    Key {
         meaning: "what counts as settled, for payouts and deposits: finalized, or a number of blocks above it",
         default: "finalized: what the chain itself promises never to take back",
         ..one("confirmations", &["FAR_MESH_CONFIRMATIONS"], PAYMENTS)

@@ -38,7 +38,7 @@ mod sources;
 mod tests;
 mod value;
 
-pub use chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds};
+pub use chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds, Weeks};
 pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch};
 pub use entry::Origin;
 pub use environment::KEYSTORE_PASSWORD;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use far_ledger::{Amount, WalletAddress};
 
 use super::{
-    chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds},
+    chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds, Weeks},
     entry::Origin,
     error::{ConfigError, ValueError},
     settings::{Origins, Reader, parse_money},
@@ -37,6 +37,8 @@ pub struct Payments {
     pub payout_minimum: Amount,
     /// Wallets of a transaction.
     pub payout_batch_items: BatchItems,
+    /// Time between two payouts.
+    pub payout_weeks: Weeks,
     /// How deep is settled.
     pub confirmations: Confirmations,
     /// Cap on the whole fee per gas.
@@ -68,6 +70,8 @@ pub struct PaymentFlags {
     pub payout_minimum: Option<Amount>,
     /// `--batch-items`
     pub payout_batch_items: Option<BatchItems>,
+    /// `--weeks`
+    pub payout_weeks: Option<Weeks>,
     /// `--confirmations`
     pub confirmations: Option<Confirmations>,
     /// `--max-fee-gwei`
@@ -100,6 +104,7 @@ impl Payments {
             keystore_password_file: reader.path("keystore_password_file")?,
             payout_minimum: reader.one("payout_minimum_far", parse_money)?.unwrap_or(DEFAULT_PAYOUT_MINIMUM),
             payout_batch_items: reader.parsed("payout_batch_items")?.unwrap_or_default(),
+            payout_weeks: reader.parsed("payout_weeks")?.unwrap_or_default(),
             confirmations: reader.parsed("confirmations")?.unwrap_or_default(),
             max_fee: reader.parsed("max_fee_gwei")?,
             max_tip: reader.parsed("max_tip_gwei")?,
@@ -127,6 +132,7 @@ impl Payments {
             keystore_password_file, "keystore_password_file", "--keystore-password-file", path;
             payout_minimum, "payout_minimum_far", "--minimum", |value| value;
             payout_batch_items, "payout_batch_items", "--batch-items", |value| value;
+            payout_weeks, "payout_weeks", "--weeks", |value| value;
             confirmations, "confirmations", "--confirmations", |value| value;
             max_fee, "max_fee_gwei", "--max-fee-gwei", Some;
             max_tip, "max_tip_gwei", "--max-tip-gwei", Some;

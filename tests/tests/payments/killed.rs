@@ -6,7 +6,7 @@ use far_ledger::Store;
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::Command,
+    process::{Child, Command},
     time::timeout,
 };
 
@@ -15,7 +15,12 @@ use crate::scene::{Kind, Scene, on_both};
 on_both!(a_payout_that_is_killed_goes_on);
 
 /// Starts a run and kills it -9 as soon as it says `stage`.
-async fn killed_at(mut command: Command, stage: &str) {
+async fn killed_at(command: Command, stage: &str) {
+    heard(command, stage).await.kill().await.unwrap();
+}
+
+/// Starts a run and waits until it says `stage`.
+async fn heard(mut command: Command, stage: &str) -> Child {
     let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut heard = String::new();
@@ -29,9 +34,8 @@ async fn killed_at(mut command: Command, stage: &str) {
         }
         false
     });
-    let reached = reached.await;
-    child.kill().await.unwrap();
-    assert_eq!(reached, Ok(true), "it never said {stage:?}: {heard}");
+    assert_eq!(reached.await, Ok(true), "it never said {stage:?}: {heard}");
+    child
 }
 
 async fn a_payout_that_is_killed_goes_on(kind: Kind) {
@@ -39,7 +43,13 @@ async fn a_payout_that_is_killed_goes_on(kind: Kind) {
     let once = || scene.command(&["once"]);
     killed_at(once(), "closed the week").await;
     killed_at(once(), "batches: 3 submitted").await;
-    killed_at(once(), "batches: 3 submitted").await;
+    let late = scene.payments(&["once", "--timeout", "1"]).await;
+    assert_eq!(late.code, Some(1), "{}", late.stdout);
+    assert!(late.stderr.contains("not settled after 1 s: 3 batches were open"), "{}", late.stderr);
+    let mut asked = heard(once(), "batches: 3 submitted").await;
+    let id = asked.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
+    assert_eq!(asked.wait().await.unwrap().code(), Some(130), "ctrl-C ends it");
     // Whatever the first run sent may be in the pool twice over by now: it is mined once.
     scene.anvil.mine(1).await;
     killed_at(once(), "3 mined").await;

@@ -6,7 +6,10 @@ use std::{
     net::TcpListener,
 };
 
-use crate::scene::{Kind, Scene, artifacts, chain_id, on_both};
+use crate::{
+    bed::Bed,
+    scene::{Kind, Scene, artifacts, chain_id, on_both},
+};
 
 on_both!(wrong_settings_change_nothing);
 
@@ -66,6 +69,9 @@ async fn wrong_settings_change_nothing(kind: Kind) {
     scene.assert_untouched().await;
     deployments(&scene).await;
 
+    password_of_the_environment(&scene).await;
+    locked(&scene).await;
+
     // An audit of half a chain is none, and status shows the ledger whatever the chain says.
     scene.set("rpc_url", &format!("'{page}'"));
     let audit = scene.payments(&["audit"]).await;
@@ -98,6 +104,27 @@ async fn deployments(scene: &Scene) {
         assert!(refused.code == Some(1) && refused.stderr.contains(part), "{line:?}: {}", refused.stderr);
     }
     assert_eq!(scene.anvil.chain().block_number().await.unwrap(), head, "nothing was sent");
+}
+
+async fn password_of_the_environment(scene: &Scene) {
+    scene.set("keystore_password_file", "");
+    let mut command = scene.command(&["plan", "--json"]);
+    command.env("FAR_MESH_KEYSTORE_PASSWORD", "correct horse");
+    let opened = crate::process::ran(command).await;
+    assert_eq!(opened.code, Some(0), "{}", opened.stderr);
+    scene.set("keystore_password_file", "'password'");
+}
+
+/// A writer that does not let go.
+async fn locked(scene: &Scene) {
+    if let Bed::Sqlite(_) = &scene.bed {
+        let mut writer = scene.bed.other().await;
+        writer.run("BEGIN IMMEDIATE").await.unwrap();
+        let waited = scene.payments(&["once", "--timeout", "1"]).await;
+        assert_eq!(waited.code, Some(1), "{}", waited.stdout);
+        assert!(waited.stderr.contains("another writer holds it"), "{}", waited.stderr);
+        writer.run("ROLLBACK").await.unwrap();
+    }
 }
 
 #[cfg(unix)]

@@ -108,11 +108,11 @@ pub enum PaymentsError {
     },
     /// Not all was settled in time.
     #[error(
-        "{open} batches are not settled after {seconds} s. Nothing is lost: run this again to go on, or with a longer --timeout; \
-         far-mesh payments status shows them"
+        "what is due is not settled after {seconds} s: {open} batches were open at the last look. Nothing is lost: run this again to \
+         go on, or with a longer --timeout"
     )]
     Late {
-        /// How many.
+        /// How many batches.
         open: usize,
         /// How long it was waited.
         seconds: u32,

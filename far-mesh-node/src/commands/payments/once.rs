@@ -53,7 +53,7 @@ pub(super) async fn run(args: OnceArgs, config: &Config) -> Result<(), CommandEr
 async fn settle(paying: &Paying, timeout: u32, done: &mut Done) -> Result<(), CommandError> {
     let progress = Progress::detect();
     let mut news = News::default();
-    let (started, mut spoken) = (Instant::now(), Instant::now());
+    let (started, mut spoken, mut open) = (Instant::now(), Instant::now(), 0);
     let say = |lines: Vec<String>, spoken: &mut Instant| {
         if !lines.is_empty() {
             *spoken = Instant::now();
@@ -61,27 +61,25 @@ async fn settle(paying: &Paying, timeout: u32, done: &mut Done) -> Result<(), Co
         lines.iter().for_each(|line| progress.say(line));
     };
     loop {
-        let ticked = paying.payer.tick(UnixMillis::now()).await;
-        let totals = paying.ledger.payout_totals().await.map_err(PaymentsError::from)?;
-        match ticked {
-            Ok(tick) => {
-                say(News::done(&tick), &mut spoken);
-                say(news.alerts(&tick), &mut spoken);
-                done.add(&tick);
-                if tick.open == 0 {
-                    return halted(&totals);
-                }
+        let looked = async {
+            let tick = paying.payer.tick(UnixMillis::now()).await?;
+            say(News::done(&tick), &mut spoken);
+            say(news.alerts(&tick), &mut spoken);
+            done.add(&tick);
+            Ok((tick, paying.ledger.payout_totals().await?))
+        };
+        match looked.await {
+            Ok((tick, totals)) if tick.open == 0 => return halted(&totals),
+            Ok((tick, totals)) => {
                 blocked(&tick, &totals)?;
+                say(news.states(&totals).into_iter().collect(), &mut spoken);
+                open = tick.open;
             }
             Err(error) if waits(&error) => say(news.waits(&error), &mut spoken),
             Err(error) => return Err(PaymentsError::from(error).into()),
         }
-        say(news.states(&totals).into_iter().collect(), &mut spoken);
-        let open = totals.iter().filter(|total| follow::is_open(&total.status)).map(|total| total.batches).sum::<u64>();
         if started.elapsed().as_secs() >= timeout.into() {
-            return Err(
-                PaymentsError::Late { open: usize::try_from(open).unwrap_or(usize::MAX), seconds: timeout }.into()
-            );
+            return Err(PaymentsError::Late { open, seconds: timeout }.into());
         }
         if spoken.elapsed() >= HEARTBEAT {
             say(vec![format!("still waiting after {} s", started.elapsed().as_secs())], &mut spoken);

@@ -55,7 +55,8 @@ async fn look(paying: &Paying, config: &Config) -> Result<Shown, CommandError> {
     let now = UnixMillis::now();
     let mut status = paying.payer.plan(now).await.map_err(PaymentsError::from)?;
     if status.closed {
-        let week = i64::try_from(WEEK.as_millis()).unwrap_or_default();
+        let weeks = WEEK.saturating_mul(config.payments.payout_weeks.get().get());
+        let week = i64::try_from(weeks.as_millis()).unwrap_or_default();
         let then = UnixMillis::new(now.get().saturating_add(week)).unwrap_or(now);
         status = paying.payer.plan(then).await.map_err(PaymentsError::from)?;
     }

@@ -90,6 +90,7 @@ impl Paying {
         let mut how = PayerConfig::new(contract);
         how.rules.minimum = config.payments.payout_minimum;
         how.rules.batch_items = config.payments.payout_batch_items.get();
+        how.weeks = config.payments.payout_weeks.get();
         how.fees = fees(config);
         how.depth = config.payments.confirmations.depth();
         how.interval = config.payments.poll.interval();
