@@ -42,6 +42,10 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     let done = match cli.command {
         Command::Models(args) => runtime.block_on(commands::models::run(args, load(Role::Tool, Flags::default())?)),
         Command::Members(args) => commands::members::run(args, &load(Role::Tool, Flags::default())?),
+        Command::Payments(args) => {
+            let config = load(Role::Payments, args.flags())?;
+            runtime.block_on(commands::payments::run(args, config))
+        }
         Command::Discovery(args) => {
             let config = load(Role::Discovery, args.flags())?;
             runtime.block_on(commands::discovery::run(args, config))

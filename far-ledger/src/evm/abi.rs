@@ -181,6 +181,11 @@ pub mod token {
         call("approve(address,uint256)", &[Token::Address(spender), Token::Uint(amount)])
     }
 
+    /// `decimals()`.
+    pub fn decimals() -> Vec<u8> {
+        call("decimals()", &[])
+    }
+
     /// `transfer(to, amount)`.
     pub fn transfer(to: Address, amount: U256) -> Vec<u8> {
         call("transfer(address,uint256)", &[Token::Address(to), Token::Uint(amount)])

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ethers_core::types::{Address, H256};
+use ethers_core::types::{Address, H256, U256};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -94,6 +94,13 @@ impl Chain {
         const METHOD: &str = "eth_getTransactionCount";
         let answer = self.ask(METHOD, json!([hex_of(sender), at.json()])).await?;
         Answer::new(METHOD, &answer).quantity("transaction count")
+    }
+
+    /// What an account holds of the chain's own coin, in units of 10^-18.
+    pub async fn balance(&self, account: Address, at: At) -> Result<U256, RpcError> {
+        const METHOD: &str = "eth_getBalance";
+        let answer = self.ask(METHOD, json!([hex_of(account), at.json()])).await?;
+        Answer::new(METHOD, &answer).wide("balance").map(U256::from)
     }
 
     /// What became of a transaction; `None` while it is not mined.

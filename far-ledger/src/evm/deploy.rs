@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ethers_core::types::{Address, U256};
+use ethers_core::types::{Address, H256, U256};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -131,6 +131,30 @@ impl Deployment {
     }
 }
 
+/// A moment of a deployment, for who watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// A transaction was handed to the node.
+    Sent {
+        /// What it does.
+        what: &'static str,
+        /// Its hash.
+        tx: H256,
+    },
+    /// It was mined.
+    Mined {
+        /// What it did.
+        what: &'static str,
+        /// The contract that it made.
+        contract: Option<Address>,
+        /// Its block.
+        block: u64,
+        /// What it took.
+        gas: u64,
+    },
+}
+
 /// What was deployed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deployed {
@@ -162,7 +186,7 @@ pub enum DeployError {
         /// What was deployed.
         what: &'static str,
         /// The transaction.
-        tx: ethers_core::types::H256,
+        tx: H256,
     },
     /// A transaction was not mined in time.
     #[error("transaction {tx:?} ({what}) was not mined in time: look for it on the chain before deploying again")]
@@ -170,7 +194,7 @@ pub enum DeployError {
         /// What was deployed.
         what: &'static str,
         /// The transaction.
-        tx: ethers_core::types::H256,
+        tx: H256,
     },
     /// The node failed.
     #[error(transparent)]
@@ -180,9 +204,11 @@ pub enum DeployError {
     Sign(#[from] SignError),
 }
 
-/// Deploys the contracts and, where the deployer is the treasury, approves the payout contract.
+/// Deploys the contracts and, where the deployer is the treasury, approves the payout contract. Each step is told as it is
+/// taken.
 ///
-/// Not repeatable by itself: a second call makes other contracts.
+/// Not repeatable by itself: a second call makes other contracts. One that ended after the token goes on with
+/// [`Deployment::token`] set to it.
 ///
 /// # Errors
 /// [`DeployError`].
@@ -191,12 +217,13 @@ pub async fn deploy(
     signer: &dyn Signer,
     artifacts: &Artifacts,
     deployment: &Deployment,
+    step: &(dyn Fn(Step) + Send + Sync),
 ) -> Result<Deployed, DeployError> {
     let found = chain.id().await?;
     if found != deployment.chain_id {
         return Err(DeployError::OtherChain { found, expected: deployment.chain_id });
     }
-    let send = Sender { chain, signer, deployment };
+    let send = Sender { chain, signer, deployment, step };
     let token = match deployment.token {
         Some(token) => token,
         None => {
@@ -208,7 +235,7 @@ pub async fn deploy(
     let arguments = abi::payout::constructor(token, *treasury, *admin, payers);
     let receipt = send.mined("the payout contract", None, [&artifacts.payout[..], &arguments].concat()).await?;
     let payout = made(&receipt)?;
-    let approved = *treasury == signer.address();
+    let approved = *treasury == signer.address() && !deployment.allowance.is_zero();
     if approved {
         send.mined("the allowance", Some(token), abi::token::approve(payout, deployment.allowance)).await?;
     }
@@ -226,6 +253,7 @@ struct Sender<'a> {
     chain: &'a Chain,
     signer: &'a dyn Signer,
     deployment: &'a Deployment,
+    step: &'a (dyn Fn(Step) + Send + Sync),
 }
 
 impl Sender<'_> {
@@ -243,10 +271,15 @@ impl Sender<'_> {
         let signed = body.sign(self.signer).await?;
         let tx = signed.hash();
         self.chain.send(signed.raw(), tx).await?;
+        (self.step)(Step::Sent { what, tx });
         let deadline = Instant::now().checked_add(self.deployment.timeout);
         loop {
             match self.chain.receipt(tx).await? {
-                Some(receipt) if receipt.succeeded => return Ok(receipt),
+                Some(receipt) if receipt.succeeded => {
+                    let Receipt { contract, block_number: block, gas_used: gas, .. } = receipt;
+                    (self.step)(Step::Mined { what, contract, block, gas });
+                    return Ok(receipt);
+                }
                 Some(_) => return Err(DeployError::Reverted { what, tx }),
                 None if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     return Err(DeployError::Late { what, tx });

@@ -63,6 +63,8 @@ pub enum Password {
     File(PathBuf),
     /// An environment variable.
     Env(String),
+    /// What somebody typed where nobody else saw it.
+    Typed(String),
 }
 
 impl Password {
@@ -76,16 +78,18 @@ impl Password {
                 .ok()
                 .filter(|password| !password.is_empty())
                 .ok_or_else(|| KeystoreError::NoPassword { name: name.clone() }),
+            Self::Typed(password) => Ok(password.clone()),
         }
     }
 }
 
-/// The place, which is not the secret.
+/// The place, never the password.
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "Password in {}", path.display()),
             Self::Env(name) => write!(f, "Password in ${name}"),
+            Self::Typed(_) => f.write_str("Password typed"),
         }
     }
 }
@@ -224,6 +228,11 @@ mod tests {
         let expected = LocalSigner::from_secret(&secret.try_into().unwrap()).unwrap();
         assert_eq!(opened(VECTOR, "testpassword").unwrap().address(), expected.address());
         assert!(matches!(opened(VECTOR, "another"), Err(KeystoreError::Password { .. })));
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("key"), VECTOR).unwrap();
+        let typed = Password::Typed("testpassword".into());
+        assert!(!format!("{typed:?}").contains("testpassword"));
+        assert_eq!(LocalSigner::open(&dir.path().join("key"), &typed).unwrap().address(), expected.address());
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod types;
 
 pub use abi::{BatchPaid, Transfer, Unpaid, payout, token};
 pub use chain::Chain;
-pub use deploy::{Artifacts, ArtifactsError, DeployError, Deployed, Deployment, deploy};
+pub use deploy::{Artifacts, ArtifactsError, DeployError, Deployed, Deployment, Step, deploy};
 pub(crate) use depth::Blocks;
 pub use depth::Depth;
 pub use error::RpcError;

@@ -34,7 +34,7 @@ pub enum Alert {
     },
     /// The fees reached their caps.
     #[error(
-        "transaction {hash:?} waits: the chain asks for more than max_fee_cap or tip_cap allow; raise them, or wait"
+        "transaction {hash:?} waits: the chain asks for more than max_fee_gwei or max_tip_gwei allow; raise them, or wait"
     )]
     FeeCap {
         /// The newest transaction on that nonce.

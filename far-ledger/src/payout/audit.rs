@@ -30,7 +30,7 @@ SELECT b.batch_id, b.digest, p.status, p.total_amount_far, p.tx_hash, p.block_nu
 FROM payout_batch b
 JOIN far_payment_batches p ON p.id = b.batch_id
 JOIN payout_epoch e ON e.epoch = b.epoch
-WHERE e.chain_id = $1 AND e.contract = $2
+WHERE $1 = 0 OR (e.chain_id = $1 AND e.contract = $2)
 ORDER BY b.epoch, b.seq";
 
 /// Something about a batch on which two sides do not agree.
@@ -89,6 +89,19 @@ struct Theirs {
     block: u64,
 }
 
+/// Every difference within the ledger's batches, for whatever contract they are: needs no chain.
+///
+/// # Errors
+/// [`PayError`].
+pub async fn check_batches(ledger: &Ledger) -> Result<Vec<Mismatch>, PayError> {
+    let database = ledger.database();
+    let mut found = Vec::new();
+    for (batch, ours) in &retry(|| batches(database, None)).await? {
+        Mismatches { batch: *batch, found: &mut found }.within(ours);
+    }
+    Ok(found)
+}
+
 /// Every difference between the ledger's batches for `contract` and what the chain says of them, up to a block that is
 /// `depth` deep; none, where all is well. `from_block` is the contract's own, or any before the first payment.
 ///
@@ -107,7 +120,7 @@ pub async fn reconcile(
     let deep = chain.blocks(depth).await?.deep.number;
     let theirs = paid(chain, contract, from_block, deep).await?;
     let database = ledger.database();
-    let mut ours = retry(|| batches(database, contract)).await?;
+    let mut ours = retry(|| batches(database, Some(contract))).await?;
     let mut found = Vec::new();
     for (batch, ours) in &ours {
         let mut mismatches = Mismatches { batch: *batch, found: &mut found };
@@ -144,10 +157,12 @@ async fn paid(
     Ok(paid)
 }
 
-async fn batches(database: &Database, contract: &PayoutContract) -> Result<BTreeMap<H256, Ours>, PayError> {
+/// The batches for a contract, or all.
+async fn batches(database: &Database, contract: Option<&PayoutContract>) -> Result<BTreeMap<H256, Ours>, PayError> {
     let mut snapshot = database.snapshot().await?;
-    let chain_id = i64::try_from(contract.chain_id).unwrap_or(i64::MAX);
-    let address = book::address_text(contract.address);
+    // No chain has the number 0.
+    let chain_id = contract.map_or(0, |contract| i64::try_from(contract.chain_id).unwrap_or(i64::MAX));
+    let address = contract.map_or_else(String::new, |contract| book::address_text(contract.address));
     let mut batches = BTreeMap::new();
     for row in query(BATCHES).bind(chain_id).bind(address).fetch_all(&mut snapshot).await? {
         let id = book::read_hash("a batch id", &row.get::<String>("batch_id")?)?;

@@ -1,5 +1,7 @@
 //! Weeks.
 
+use std::num::NonZeroU32;
+
 use crate::time::UnixMillis;
 
 const WEEK_MILLIS: i64 = 7 * 24 * 3600 * 1000;
@@ -31,6 +33,13 @@ impl Epoch {
         u32::try_from(weeks.checked_sub(1)?).ok().map(Self)
     }
 
+    /// The newest week that is over at `now` and ends a run of `weeks` weeks; runs are counted from the first week of all, so
+    /// every payer cuts them alike.
+    pub fn due_every(weeks: NonZeroU32, now: UnixMillis) -> Option<Self> {
+        let over = Self::due(now)?.0.checked_add(1)?;
+        over.checked_sub(over.checked_rem(weeks.get())?)?.checked_sub(1).map(Self)
+    }
+
     /// The moment at which it is over: what completed before it is paid.
     pub fn end(self) -> UnixMillis {
         let weeks = i64::from(self.0).saturating_add(1).saturating_mul(WEEK_MILLIS);
@@ -60,6 +69,17 @@ mod tests {
         assert_eq!(epoch.end(), at(monday));
         assert_eq!(Epoch::due(at(monday - 1)), Some(Epoch::new(epoch.number() - 1)));
         assert_eq!(Epoch::due(at(monday + WEEK_MILLIS - 1)), Some(epoch));
+    }
+
+    #[test]
+    fn every_few_weeks_is_the_end_of_one_of_them() {
+        let every = |weeks, now| Epoch::due_every(NonZeroU32::new(weeks).unwrap(), now).map(Epoch::number);
+        let week = |number: i64| at(FIRST_MONDAY_MILLIS + number * WEEK_MILLIS);
+        assert_eq!((every(1, week(7)), Epoch::due(week(7)).map(Epoch::number)), (Some(6), Some(6)));
+        for (weeks, now, epoch) in [(2, 7, 5), (2, 8, 7), (2, 9, 7), (4, 7, 3), (4, 8, 7), (7, 7, 6)] {
+            assert_eq!(every(weeks, week(now)), Some(epoch), "{weeks} weeks, {now} are over");
+        }
+        assert_eq!((every(8, week(7)), every(u32::MAX, week(7))), (None, None));
     }
 
     #[test]

@@ -37,8 +37,13 @@ pub struct PayoutContract {
 impl Item {
     /// The amount in the token's units. The greatest [`Amount`] takes 93 bits, of 96.
     pub fn units(&self) -> u128 {
-        u128::from(self.amount.nano().unsigned_abs()).saturating_mul(UNITS_PER_NANO)
+        units(self.amount)
     }
+}
+
+/// An amount in the token's units.
+pub fn units(amount: Amount) -> u128 {
+    u128::from(amount.nano().unsigned_abs()).saturating_mul(UNITS_PER_NANO)
 }
 
 /// Items as `FarPayout.pay` takes them: recipient (20 bytes) and amount in the token's units (12 bytes, big endian).

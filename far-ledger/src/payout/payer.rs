@@ -1,6 +1,6 @@
 //! The driver: reads, asks, decides, does.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use ethers_core::types::{Address, H256};
 
@@ -28,6 +28,8 @@ pub struct PayerConfig {
     pub contract: PayoutContract,
     /// Whom, and how many at a time.
     pub rules: Rules,
+    /// Weeks between two payouts.
+    pub weeks: NonZeroU32,
     /// For what fees.
     pub fees: FeePolicy,
     /// What counts as settled.
@@ -40,12 +42,13 @@ pub struct PayerConfig {
 }
 
 impl PayerConfig {
-    /// Payouts from `contract` with everything else as it is by default: final blocks, a tick every 12 seconds, a lease of
+    /// Payouts from `contract` with everything else as it is by default: every week, final blocks, a tick every 12 seconds, a lease of
     /// two minutes.
     pub fn new(contract: PayoutContract) -> Self {
         Self {
             contract,
             rules: Rules::default(),
+            weeks: NonZeroU32::MIN,
             fees: FeePolicy::default(),
             depth: Depth::Finalized,
             interval: Duration::from_secs(12),
@@ -181,7 +184,7 @@ impl Payer {
     }
 
     async fn close(&self, now: UnixMillis) -> Result<Option<Closed>, PayError> {
-        let Some(epoch) = Epoch::due(now) else { return Ok(None) };
+        let Some(epoch) = Epoch::due_every(self.config.weeks, now) else { return Ok(None) };
         let database = self.ledger.database();
         if retry(|| book::closed_since(database, epoch)).await? {
             return Ok(None);

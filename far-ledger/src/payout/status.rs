@@ -1,14 +1,15 @@
 //! What people are shown: the plan of a week that is not closed, how batches stand, and who was paid where.
 
-use ethers_core::types::{Address, H256, U256};
+use ethers_core::types::H256;
 
 use crate::{
     amount::Amount,
-    evm::{At, Call, RpcError, payout as calls, token as erc20},
+    evm::{Call, RpcError, payout as calls},
     payout::{
         book,
         epoch::Epoch,
         error::PayError,
+        funds::Funds,
         item::{self, Item},
         payer::Payer,
         plan::Plan,
@@ -19,6 +20,7 @@ use crate::{
         database::{Row, query, retry},
     },
     time::UnixMillis,
+    wallet::WalletAddress,
 };
 
 const BATCHES: &str = "
@@ -42,6 +44,20 @@ GROUP BY b.batch_id, b.epoch, b.seq, p.status, p.tx_hash, p.block_number, p.conf
 ORDER BY b.epoch DESC, b.seq DESC
 LIMIT $2";
 
+const OF_WALLET: &str = "
+SELECT b.batch_id, b.epoch, p.status, p.tx_hash, p.block_number, p.confirmed_at, i.amount_far, i.credited
+FROM payout_item i
+JOIN payout_batch b ON b.batch_id = i.batch_id
+JOIN far_payment_batches p ON p.id = b.batch_id
+WHERE i.address = $1
+ORDER BY b.epoch DESC, b.seq DESC
+LIMIT $2";
+
+const TOTALS: &str = "
+SELECT p.status, COUNT(*) AS batches, CAST(SUM(p.total_amount_far) AS BIGINT) AS amount_far
+FROM payout_batch b JOIN far_payment_batches p ON p.id = b.batch_id
+GROUP BY p.status ORDER BY p.status";
+
 /// What the next closing would do: nothing is written, signed or sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -54,10 +70,8 @@ pub struct PayoutStatus {
     pub plan: Plan,
     /// For each batch the gas it would take, or why it cannot be paid now.
     pub gas: Vec<Result<u64, String>>,
-    /// What the treasury holds, in the token's units.
-    pub treasury: U256,
-    /// What the contract may take from it.
-    pub allowance: U256,
+    /// What there is to pay from.
+    pub funds: Funds,
     /// Whether the key may pay.
     pub is_payer: bool,
 }
@@ -112,6 +126,40 @@ pub struct NodePayment {
     pub confirmed_at: Option<UnixMillis>,
 }
 
+/// What a wallet was paid by one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WalletPayment {
+    /// The batch.
+    pub batch_id: String,
+    /// Its week.
+    pub epoch: Epoch,
+    /// How it stands.
+    pub status: String,
+    /// What the wallet gets.
+    pub amount: Amount,
+    /// Whether the amount could not be sent and waits in the contract as the wallet's credit.
+    pub credited: bool,
+    /// The transaction that paid it.
+    pub tx_hash: Option<String>,
+    /// The block.
+    pub block_number: Option<u64>,
+    /// When this ledger saw it settled.
+    pub confirmed_at: Option<UnixMillis>,
+}
+
+/// All batches that stand alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusTotal {
+    /// As [`BatchStatus::status`].
+    pub status: String,
+    /// How many.
+    pub batches: u64,
+    /// What they pay together.
+    pub amount: Amount,
+}
+
 impl Payer {
     /// A dry run: what would be paid if the week that is over at `now` were closed now, and what it would take.
     ///
@@ -120,7 +168,7 @@ impl Payer {
     pub async fn plan(&self, now: UnixMillis) -> Result<PayoutStatus, PayError> {
         let contract = self.config().contract;
         view::check_chain(self.chain(), &contract).await?;
-        let epoch = Epoch::due(now).unwrap_or(Epoch::new(0));
+        let epoch = Epoch::due_every(self.config().weeks, now).unwrap_or(Epoch::new(0));
         let (database, closing) = (self.ledger().database(), self.closing(epoch, now).await?);
         let closed = retry(|| book::closed_since(database, epoch)).await?;
         let plan = retry(|| book::preview(database, &closing)).await?;
@@ -128,18 +176,13 @@ impl Payer {
         for (seq, batch) in (0..).zip(&plan.batches) {
             gas.push(self.gas(item::batch_id(&contract, epoch, seq), &batch.items).await?);
         }
-        let token = view::token(self.chain(), &contract).await?;
-        let treasury = calls::address(&self.ask(contract.address, calls::treasury()).await?).unwrap_or_default();
-        let number = |answer: &[u8]| calls::amount(answer).unwrap_or_default();
         Ok(PayoutStatus {
             epoch,
             closed,
             plan,
             gas,
-            treasury: number(&self.ask(token, erc20::balance_of(treasury)).await?),
-            allowance: number(&self.ask(token, erc20::allowance(treasury, contract.address)).await?),
-            is_payer: calls::truth(&self.ask(contract.address, calls::is_payer(self.address())).await?)
-                .unwrap_or_default(),
+            funds: Funds::read(self.chain(), &contract).await?,
+            is_payer: contract.is_payer(self.chain(), self.address()).await?,
         })
     }
 
@@ -150,10 +193,6 @@ impl Payer {
             Err(error @ RpcError::Refused { .. }) => Ok(Err(error.to_string())),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn ask(&self, to: Address, data: Vec<u8>) -> Result<Vec<u8>, RpcError> {
-        self.chain().call(&Call { from: None, to: Some(to), data }, At::Latest).await
     }
 }
 
@@ -183,6 +222,40 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// What a wallet was paid and is about to be paid: its newest `limit` batches, newest first.
+    ///
+    /// # Errors
+    /// [`PayError`].
+    pub async fn wallet_payments(&self, wallet: WalletAddress, limit: u32) -> Result<Vec<WalletPayment>, PayError> {
+        let rows = retry(|| async move {
+            let mut connection = self.database().read().await?;
+            let wallet = wallet.to_string();
+            Ok::<_, PayError>(query(OF_WALLET).bind(wallet).bind(i64::from(limit)).fetch_all(&mut connection).await?)
+        });
+        rows.await?.iter().map(wallet_payment).collect()
+    }
+
+    /// How many batches stand how, over all weeks.
+    ///
+    /// # Errors
+    /// [`PayError`].
+    pub async fn payout_totals(&self) -> Result<Vec<StatusTotal>, PayError> {
+        let rows =
+            retry(
+                || async move { Ok::<_, PayError>(query(TOTALS).fetch_all(&mut self.database().read().await?).await?) },
+            );
+        let total = |row: &Row| {
+            Ok(StatusTotal {
+                status: row.get("status")?,
+                batches: row.number("batches")?,
+                amount: row.amount("amount_far")?,
+            })
+        };
+        rows.await?.iter().map(total).collect()
+    }
+}
+
 fn batch_status(row: &Row) -> Result<BatchStatus, PayError> {
     Ok(BatchStatus {
         batch_id: row.get("batch_id")?,
@@ -206,6 +279,19 @@ fn node_payment(row: &Row) -> Result<NodePayment, PayError> {
         epoch: Epoch::new(row.number("epoch")?),
         status: row.get("status")?,
         amount: row.amount("amount_far")?,
+        tx_hash: row.get("tx_hash")?,
+        block_number: block(row)?,
+        confirmed_at: row.optional_time("confirmed_at")?,
+    })
+}
+
+fn wallet_payment(row: &Row) -> Result<WalletPayment, PayError> {
+    Ok(WalletPayment {
+        batch_id: row.get("batch_id")?,
+        epoch: Epoch::new(row.number("epoch")?),
+        status: row.get("status")?,
+        amount: row.amount("amount_far")?,
+        credited: row.get::<i64>("credited")? != 0,
         tx_hash: row.get("tx_hash")?,
         block_number: block(row)?,
         confirmed_at: row.optional_time("confirmed_at")?,

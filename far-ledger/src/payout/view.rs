@@ -27,7 +27,7 @@ pub(super) async fn check_chain(chain: &Chain, contract: &PayoutContract) -> Res
 
 /// The token that the contract pays in; an error where there is no such contract.
 pub(super) async fn token(chain: &Chain, contract: &PayoutContract) -> Result<Address, PayError> {
-    let none = PayError::NoContract { contract: contract.address, chain_id: contract.chain_id };
+    let none = no_contract(contract);
     match chain.call(&call(contract, calls::token()), At::Latest).await {
         Ok(answer) => calls::address(&answer).ok_or(none),
         Err(error) if error.is_revert() => Err(none),
@@ -75,7 +75,7 @@ async fn guard_in(
     }
 }
 
-fn no_contract(contract: &PayoutContract) -> PayError {
+pub(super) fn no_contract(contract: &PayoutContract) -> PayError {
     PayError::NoContract { contract: contract.address, chain_id: contract.chain_id }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         nodes, sessions, settle,
     },
     time::UnixMillis,
+    wallet::WalletAddress,
 };
 
 /// The ledger in a SQLite file or in a PostgreSQL database. Cloning shares it.
@@ -44,6 +45,14 @@ impl Ledger {
     /// The database, for the operations of this crate.
     pub(crate) fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// What each of a wallet's nodes earned.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn wallet_earnings(&self, wallet: WalletAddress) -> Result<Vec<NodeEarnings>, ReadError> {
+        retry(|| nodes::earnings_of_wallet(&self.database, wallet)).await
     }
 
     async fn check_health(&self) -> Result<Health, BackendError> {

@@ -9,6 +9,7 @@ use crate::{
         rows::Read,
     },
     time::UnixMillis,
+    wallet::WalletAddress,
 };
 
 /// A wallet is never unset by silence, and a late message does not turn back the clock.
@@ -45,6 +46,8 @@ UPDATE far_nodes SET last_seen = CASE WHEN $2 > last_seen THEN $2 ELSE last_seen
 const ACTIVE: &str = "SELECT * FROM active_far_nodes WHERE last_seen >= $1 ORDER BY node_id";
 
 const EARNINGS: &str = "SELECT * FROM node_earnings_summary WHERE node_id = $1";
+
+const OF_WALLET: &str = "SELECT * FROM node_earnings_summary WHERE wallet_address = $1 ORDER BY node_id";
 
 pub(super) async fn upsert(database: &Database, node: &Node) -> Result<(), NodeError> {
     node.check()?;
@@ -101,6 +104,14 @@ pub(super) async fn active(database: &Database, since: UnixMillis) -> Result<Vec
 pub(super) async fn earnings(database: &Database, node_id: &str) -> Result<Option<NodeEarnings>, ReadError> {
     let row = query(EARNINGS).bind(node_id).fetch_optional(&mut database.read().await?).await?;
     row.as_ref().map(NodeEarnings::read).transpose()
+}
+
+pub(super) async fn earnings_of_wallet(
+    database: &Database,
+    wallet: WalletAddress,
+) -> Result<Vec<NodeEarnings>, ReadError> {
+    let rows = query(OF_WALLET).bind(wallet.to_string()).fetch_all(&mut database.read().await?).await?;
+    rows.iter().map(NodeEarnings::read).collect()
 }
 
 fn known(rows: u64, node_id: &str) -> Result<(), NodeError> {

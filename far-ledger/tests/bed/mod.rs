@@ -112,7 +112,7 @@ impl Bed {
     pub(crate) async fn restore(&self) {
         match self {
             Self::Sqlite(dir) => {
-                for log in ["db-wal", "db-shm"] {
+                for log in ["sqlite-wal", "sqlite-shm"] {
                     let _ = std::fs::remove_file(file(dir).with_extension(log));
                 }
                 std::fs::copy(file(dir).with_extension("kept"), file(dir)).unwrap();
@@ -179,7 +179,7 @@ impl Other {
 }
 
 fn file(dir: &TempDir) -> PathBuf {
-    dir.path().join("ledger.db")
+    dir.path().join("ledger.sqlite")
 }
 
 /// The URL of a database of a server: its path is replaced.

@@ -2,7 +2,7 @@
 
 use far_ledger::{
     evm::Depth,
-    payout::{About, Mismatch, reconcile},
+    payout::{About, Mismatch, check_batches, reconcile},
 };
 
 use crate::scene::{DEPTH, Kind, Scene, on_both, tell};
@@ -64,6 +64,10 @@ async fn every_difference_is_told(kind: Kind) {
     for (change, back, expected) in &cases {
         other.run(change).await.unwrap();
         assert_eq!(audit(0).await, *expected, "{change}");
+        let within: Vec<About> = check_batches(&scene.ledger).await.unwrap().iter().map(|found| found.about).collect();
+        let own = [About::Items, About::Total, About::Claims, About::Marks];
+        let expected: Vec<About> = expected.iter().copied().filter(|about| own.contains(about)).collect();
+        assert_eq!(within, expected, "without the chain, {change}");
         other.run(back).await.unwrap();
         assert_eq!(audit(0).await, [], "{back}");
     }

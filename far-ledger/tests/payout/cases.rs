@@ -40,7 +40,7 @@ async fn a_week_is_paid_and_the_next_costs_what_it_should(kind: Kind) {
     let plan = payer.plan(now()).await.unwrap();
     assert_eq!((plan.plan.wallets(), plan.plan.batches.len(), plan.closed), (400, 2, false));
     assert_eq!(plan.plan.total().unwrap().nano(), (0..400).flat_map(earned).sum::<i64>());
-    assert!(plan.is_payer && plan.gas.iter().all(Result::is_ok) && plan.allowance == U256::exp10(27));
+    assert!(plan.is_payer && plan.gas.iter().all(Result::is_ok) && plan.funds.allowance == U256::exp10(27));
     assert!(scene.ledger.payout_batches(1).await.unwrap().is_empty(), "a plan writes nothing");
 
     let tick = scene.step(&payer).await;

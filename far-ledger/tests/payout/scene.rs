@@ -103,7 +103,7 @@ pub(crate) async fn contracts(anvil: &Anvil, token: Option<Address>) -> Deployed
     deployment.token = token;
     deployment.timeout = Duration::from_secs(60);
     anvil.tell("evm_setAutomine", json!([true])).await;
-    let deployed = deploy(&chain, &owner, &Artifacts::read(&artifacts()).unwrap(), &deployment).await.unwrap();
+    let deployed = deploy(&chain, &owner, &Artifacts::read(&artifacts()).unwrap(), &deployment, &|_| ()).await.unwrap();
     anvil.tell("evm_setAutomine", json!([false])).await;
     // Deep enough for the guard to be there in the deep block from the start.
     anvil.mine(DEPTH).await;

@@ -4,6 +4,7 @@
 //! [`crate::config`]". The help names the default all the same, with its reason.
 
 mod bench;
+mod chain;
 mod coordinator;
 mod demo;
 mod discovery;
@@ -11,10 +12,12 @@ mod doctor;
 mod members;
 mod mesh;
 mod models;
+mod payments;
 mod provider;
 mod root;
 
 pub use bench::BenchArgs;
+pub use chain::{ChainArgs, ContractArgs, FeeArgs, KeyArgs, PayArgs, RuleArgs};
 pub use coordinator::CoordinatorArgs;
 pub use demo::{DEFAULT_PROMPT, DemoArgs};
 pub use discovery::DiscoveryArgs;
@@ -22,5 +25,9 @@ pub use doctor::DoctorArgs;
 pub use members::{MembersArgs, MembersCommand};
 pub use mesh::MeshArgs;
 pub use models::{ModelsArgs, ModelsCommand};
+pub use payments::{
+    AuditArgs, DeployArgs, ExportArgs, OnceArgs, PaymentsArgs, PaymentsCommand, PaymentsRunArgs, PaymentsStatusArgs,
+    PlanArgs,
+};
 pub use provider::{ProviderArgs, ProviderCommand, ProviderRunArgs, ProviderStatusArgs};
 pub use root::{Cli, Command, GlobalArgs};

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, MembersArgs, ModelsArgs, ProviderArgs};
+use super::{
+    BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, MembersArgs, ModelsArgs, PaymentsArgs,
+    ProviderArgs,
+};
 use crate::config::Flags;
 
 /// Language models that many machines run together, each a few layers.
@@ -27,6 +30,7 @@ Examples:
       --bootstrap /ip4/192.0.2.7/tcp/31337      and the HTTP API on 127.0.0.1:8100
 
   far-mesh models pull smollm2-135m-instruct    fetch a model ahead of time
+  far-mesh payments plan                        who would be paid what this week
   far-mesh doctor                               what this machine can serve with, and what is missing
 
 Settings: ./far-mesh.toml, then FAR_MESH_* variables (FAR_MESH_HTTP for --http), then flags.
@@ -64,6 +68,7 @@ pub enum Command {
     Discovery(DiscoveryArgs),
     Models(ModelsArgs),
     Members(MembersArgs),
+    Payments(PaymentsArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
 }
@@ -85,6 +90,7 @@ impl Command {
             Self::Discovery(_) => "discovery",
             Self::Models(_) => "models",
             Self::Members(_) => "members",
+            Self::Payments(_) => "payments",
             Self::Bench(_) => "bench",
             Self::Doctor(_) => "doctor",
         }
@@ -104,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_with_an_example() {
-        for name in ["demo", "coordinator", "discovery", "bench", "doctor"] {
+        for name in ["demo", "coordinator", "discovery", "payments", "bench", "doctor"] {
             let err = Cli::try_parse_from(["far-mesh", name, "--help"]).unwrap_err();
             assert_eq!((err.kind(), err.exit_code()), (clap::error::ErrorKind::DisplayHelp, 0), "{name}");
             assert!(err.to_string().contains("Example"), "{name}");

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use far_ledger::{Ledger, Store, store::Location};
+use far_ledger::{Ledger, Store};
 use far_mesh_core::{
     coordinator::{self, Coordinator},
     task::Tasks,
 };
 
-use super::{CommandError, Stop, join, until_interrupted};
+use super::{CommandError, Stop, books, join, until_interrupted};
 use crate::{
     cli::CoordinatorArgs,
     config::Config,
@@ -34,7 +34,7 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     let mut stop = Stop::listen()?;
     let remedy = "nothing was served; run this again";
     let (node, coordinator) = Box::pin(until_interrupted(remedy, start(&config))).await?;
-    let store: Arc<dyn Store> = Arc::new(Ledger::open(ledger(&config)).await?);
+    let store: Arc<dyn Store> = Arc::new(Ledger::open(books::location(&config)).await?);
     let meter = Meter::new(Arc::clone(&store), config.price_per_token, node.id());
     let (listener, http) = join::listen_http(&config).await?;
     let tasks = Tasks::new();
@@ -53,14 +53,6 @@ pub async fn run(args: CoordinatorArgs, config: Config) -> Result<(), CommandErr
     })
     .await;
     Ok(())
-}
-
-/// A server where one is named, else a file in the data folder.
-fn ledger(config: &Config) -> Location {
-    match &config.postgres_url {
-        Some(url) => url.expose().into(),
-        None => Location::File(config.data_dir.join("ledger.sqlite")),
-    }
 }
 
 async fn start(config: &Config) -> Result<(far_mesh_core::peer::Node, Arc<Coordinator>), CommandError> {

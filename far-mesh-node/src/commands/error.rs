@@ -13,7 +13,7 @@ use far_mesh_core::{
     shard::{LoadError, PlanError},
 };
 
-use super::provider_status::StatusError;
+use super::{payments::PaymentsError, provider_status::StatusError};
 use crate::{
     config::{ConfigError, Device},
     local::LocalError,
@@ -129,6 +129,9 @@ pub enum CommandError {
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),
+    /// Payments did not go as asked.
+    #[error(transparent)]
+    Payments(#[from] PaymentsError),
     /// The system does not say which program this is.
     #[error("cannot find this program's own file, which is to start the parts of the mesh; call it by its path")]
     Program(#[source] io::Error),

@@ -1,6 +1,7 @@
 //! What each command does, one file a command: `run(args, config)`.
 
 pub mod bench;
+mod books;
 pub mod coordinator;
 pub mod demo;
 mod device;
@@ -14,6 +15,7 @@ mod memory;
 pub mod models;
 mod output;
 mod parts;
+pub mod payments;
 pub mod provider;
 pub mod provider_status;
 mod shard;

@@ -45,12 +45,15 @@ pub(super) struct Entry {
 pub(super) struct Entries(pub(super) Vec<Entry>);
 
 impl Entries {
-    /// The strongest entry of a setting for a role: a variable, else the role's section, else the top level.
+    /// The strongest entry of a setting for a role: a variable, else the role's section, else the one it falls back on, else
+    /// the top level.
     pub(super) fn find(&self, name: &str, role: Role) -> Option<&Entry> {
         self.0
             .iter()
-            .filter(|entry| entry.key.name == name && entry.role.is_none_or(|section| section == role))
-            .max_by_key(|entry| (matches!(entry.origin, Origin::Variable(_)), entry.role.is_some()))
+            .filter(|entry| entry.key.name == name && entry.role.is_none_or(|section| role.reads(section)))
+            .max_by_key(|entry| {
+                (matches!(entry.origin, Origin::Variable(_)), entry.role == Some(role), entry.role.is_some())
+            })
     }
 }
 

@@ -10,8 +10,11 @@ use super::{
 
 const PREFIX: &str = "FAR_MESH_";
 
-/// Variables with our prefix that are no settings: the filter of the log.
-const OTHERS: &[&str] = &["FAR_MESH_LOG"];
+/// The password of the payer's key.
+pub const KEYSTORE_PASSWORD: &str = "FAR_MESH_KEYSTORE_PASSWORD";
+
+/// Variables with our prefix that are no settings: the filter of the log, and what no setting may hold.
+const OTHERS: &[&str] = &["FAR_MESH_LOG", KEYSTORE_PASSWORD];
 
 /// The settings among `variables`. An empty variable is not set, as in a compose file with `FAR_MESH_HTTP=`.
 ///

@@ -152,7 +152,7 @@ pub enum ValueError {
         reason: &'static str,
     },
     /// Not an Ethereum address.
-    #[error("not a wallet ({reason}); write the 0x and 40 hexadecimal digits of an Ethereum address")]
+    #[error("not an Ethereum address ({reason}); write its 0x and 40 hexadecimal digits")]
     Wallet {
         /// What is wrong.
         reason: &'static str,
@@ -187,12 +187,34 @@ pub enum ValueError {
         /// Longest time.
         most: u32,
     },
-    /// Not an address of a database.
+    /// Not a number, or one out of bounds.
+    #[error("not {what}; write a whole number from {least} to {most}")]
+    Number {
+        /// What it should be.
+        what: &'static str,
+        /// Least.
+        least: u64,
+        /// Most.
+        most: u64,
+    },
+    /// Not a depth in a chain.
+    #[error("not a depth in the chain; write finalized, or a number of blocks from 0 to {most}")]
+    Confirmations {
+        /// Most blocks.
+        most: u64,
+    },
+    /// Not a fee.
+    #[error("not a fee in gwei; write a decimal number above 0 such as 30 or 0.05")]
+    Gwei,
+    /// Not an address of a database or a node.
     #[error("not an address that begins with {schemes}")]
     Url {
         /// What it may begin with.
         schemes: &'static str,
     },
+    /// Not a day.
+    #[error("not a day from 1970-01-01 on; write YYYY-MM-DD")]
+    Day,
     /// Not a SHA-256.
     #[error("not a SHA-256; write its 64 hexadecimal digits")]
     Sha256,

@@ -7,6 +7,7 @@ use multiaddr::Multiaddr;
 
 use super::{
     choice::{Device, Layers, Precision, Quantize, Switch},
+    payments::PaymentFlags,
     value::{ByteSize, HttpAddress, Seconds, Sessions, Threads},
 };
 
@@ -57,4 +58,6 @@ pub struct Flags {
     pub max_sessions: Option<Sessions>,
     /// `--rebalance-interval`
     pub rebalance_interval: Option<Seconds>,
+    /// Those of `far-mesh payments`.
+    pub payments: PaymentFlags,
 }

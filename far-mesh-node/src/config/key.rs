@@ -9,6 +9,8 @@ pub enum Role {
     Provider,
     /// Lets nodes find each other.
     Discovery,
+    /// Pays providers from a coordinator's ledger.
+    Payments,
     /// Everything that does not serve: `demo`, `bench`, `models`.
     Tool,
 }
@@ -33,17 +35,20 @@ pub struct Key {
     pub default: &'static str,
 }
 
+const EVERYBODY: &[Role] = &[Role::Coordinator, Role::Provider, Role::Discovery, Role::Payments];
 const SERVERS: &[Role] = &[Role::Coordinator, Role::Provider, Role::Discovery];
 const COMPUTING: &[Role] = &[Role::Coordinator, Role::Provider];
 const PROVIDER: &[Role] = &[Role::Provider];
 const COORDINATOR: &[Role] = &[Role::Coordinator];
+const LEDGER: &[Role] = &[Role::Coordinator, Role::Payments];
+const PAYMENTS: &[Role] = &[Role::Payments];
 
 /// All settings.
 pub const KEYS: &[Key] = &[
     Key {
         meaning: "folder of models, keys and the database",
         default: "$XDG_DATA_HOME/far-mesh, else ~/.local/share/far-mesh: where a user's programs keep their data",
-        ..one("data_dir", &["FAR_MESH_DATA_DIR"], SERVERS)
+        ..one("data_dir", &["FAR_MESH_DATA_DIR"], EVERYBODY)
     },
     Key {
         many: true,
@@ -174,13 +179,89 @@ pub const KEYS: &[Key] = &[
         secret: true,
         meaning: "PostgreSQL database of the ledger: postgres://user:password@host/database, with sslmode=verify-full for TLS",
         default: "none: SQLite in the data folder, which needs no server",
-        ..one("postgres_url", &["POSTGRES_URL", "FAR_MESH_POSTGRES_URL"], COORDINATOR)
+        ..one("postgres_url", &["POSTGRES_URL", "FAR_MESH_POSTGRES_URL"], LEDGER)
     },
     Key {
         secret: true,
         meaning: "Redis server that several coordinators share, which this version has no use for",
         default: "none: one coordinator needs no shared state",
         ..one("redis_url", &["REDIS_URL", "FAR_MESH_REDIS_URL"], COORDINATOR)
+    },
+    Key {
+        secret: true,
+        meaning: "JSON-RPC endpoint of a node of the chain, http:// or https://",
+        default: "none: nothing is paid without one",
+        ..one("rpc_url", &["FAR_MESH_RPC_URL"], PAYMENTS)
+    },
+    Key {
+        meaning: "number of the chain; a node that serves another is refused",
+        default: "none: it must be said, so that an endpoint of another chain is never paid on",
+        ..one("chain_id", &["FAR_MESH_CHAIN_ID"], PAYMENTS)
+    },
+    Key {
+        meaning: "address of FAR on the chain; a payout contract that pays in another token is refused",
+        default: "none: whatever the payout contract pays in",
+        ..one("token_contract", &["FAR_MESH_TOKEN_CONTRACT"], PAYMENTS)
+    },
+    Key {
+        meaning: "address of the payout contract",
+        default: "none: far-mesh payments deploy makes one and prints it",
+        ..one("payout_contract", &["FAR_MESH_PAYOUT_CONTRACT"], PAYMENTS)
+    },
+    Key {
+        meaning: "block in which the payout contract was deployed: audit and deposits look at none before it",
+        default: "0: right for every chain, and slow on a long one",
+        ..one("deployment_block", &["FAR_MESH_DEPLOYMENT_BLOCK"], PAYMENTS)
+    },
+    Key {
+        meaning: "encrypted file of the payer's key (Web3 secret storage, version 3, as geth and foundry write it)",
+        default: "none: there is no other way to hand over a key",
+        ..one("keystore", &["FAR_MESH_KEYSTORE"], PAYMENTS)
+    },
+    Key {
+        meaning: "file whose first line is the password of the keystore",
+        default: "none: FAR_MESH_KEYSTORE_PASSWORD, else it is asked for on the terminal",
+        ..one("keystore_password_file", &["FAR_MESH_KEYSTORE_PASSWORD_FILE"], PAYMENTS)
+    },
+    Key {
+        meaning: "least FAR that a wallet is paid; less carries over to the next week",
+        default: "1: half of what a transfer costs is a good start",
+        ..one("payout_minimum_far", &["FAR_MESH_PAYOUT_MINIMUM_FAR"], PAYMENTS)
+    },
+    Key {
+        meaning: "wallets paid by one transaction, at most 500",
+        default: "400: paying that many new holders takes 13.9 million gas, and a transaction may take 16.8",
+        ..one("payout_batch_items", &["FAR_MESH_PAYOUT_BATCH_ITEMS"], PAYMENTS)
+    },
+    Key {
+        meaning: "weeks between two payouts, which are closed on a Monday, 00:00 UTC",
+        default: "1: what providers are used to, and a fraction of what paying every day would cost",
+        ..one("payout_weeks", &["FAR_MESH_PAYOUT_WEEKS"], PAYMENTS)
+    },
+    Key {
+        meaning: "what counts as settled, for payouts and deposits: finalized, or a number of blocks above it",
+        default: "finalized: what the chain itself promises never to take back",
+        ..one("confirmations", &["FAR_MESH_CONFIRMATIONS"], PAYMENTS)
+    },
+    Key {
+        meaning: "most that a transaction pays per gas, in gwei; where the chain asks for more, payouts wait",
+        default: "200: ten times what Ethereum asks for on a busy day",
+        ..one("max_fee_gwei", &["FAR_MESH_MAX_FEE_GWEI"], PAYMENTS)
+    },
+    Key {
+        meaning: "most of it that goes to the proposer of the block, in gwei",
+        default: "10: enough to be taken into the next block",
+        ..one("max_tip_gwei", &["FAR_MESH_MAX_TIP_GWEI"], PAYMENTS)
+    },
+    Key {
+        meaning: "seconds between two looks at the chain",
+        default: "12: a block of Ethereum",
+        ..one("poll_seconds", &["FAR_MESH_POLL_SECONDS"], PAYMENTS)
+    },
+    Key {
+        meaning: "address that users send FAR to; what comes in is credited to the account of the sender's wallet",
+        default: "none: no deposits are looked for",
+        ..one("deposit_address", &["FAR_MESH_DEPOSIT_ADDRESS"], PAYMENTS)
     },
 ];
 
@@ -190,7 +271,13 @@ const fn one(name: &'static str, variables: &'static [&'static str], roles: &'st
 
 impl Role {
     /// The roles that have a section in the file.
-    pub(super) const SECTIONS: &[Role] = SERVERS;
+    pub(super) const SECTIONS: &[Role] = EVERYBODY;
+
+    /// Whether a role heeds a section: its own; payments are made from the ledger of the coordinator, so where
+    /// `[payments]` says nothing, `[coordinator]` does.
+    pub(super) fn reads(self, section: Self) -> bool {
+        section == self || (self == Self::Payments && section == Self::Coordinator)
+    }
 
     /// Its section in the file.
     pub fn name(self) -> &'static str {
@@ -198,6 +285,7 @@ impl Role {
             Self::Coordinator => "coordinator",
             Self::Provider => "provider",
             Self::Discovery => "discovery",
+            Self::Payments => "payments",
             Self::Tool => "tool",
         }
     }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A setting at the top level of the file holds for every role; in a section `[coordinator]`, `[provider]` or
-//! `[discovery]` it holds for that role alone and wins there. Every error names where the value came from
+//! `[discovery]` it holds for that role alone and wins there; `[payments]` holds for `far-mesh payments`, which otherwise
+//! reads `[coordinator]`, whose ledger it pays from. Every error names where the value came from
 //! ([`Origin`]), the value and what to write instead. [`KEYS`] lists all settings with their variables and the reasons
 //! of their defaults.
 //!
@@ -22,6 +23,7 @@
 //! # Ok::<(), far_mesh_node::config::ConfigError>(())
 //! ```
 
+mod chain;
 mod choice;
 mod entry;
 mod environment;
@@ -29,17 +31,21 @@ mod error;
 mod file;
 mod flags;
 mod key;
+mod payments;
 mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds, Weeks};
 pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch};
 pub use entry::Origin;
+pub use environment::KEYSTORE_PASSWORD;
 pub use error::{ConfigError, ValueError};
 pub use flags::Flags;
 pub use key::{KEYS, Key, Role};
+pub use payments::{DEFAULT_PAYOUT_MINIMUM, PaymentFlags, Payments, parse_rpc_url};
 pub use settings::{
     Config, DEFAULT_MODEL, DEFAULT_PRICE, MAX_REGION_CHARS, parse_money, parse_multiaddr, parse_region,
 };

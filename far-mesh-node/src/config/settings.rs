@@ -16,6 +16,7 @@ use super::{
     error::{ConfigError, ValueError},
     flags::Flags,
     key::Role,
+    payments::Payments,
     sources::Sources,
     value::{ByteSize, HttpAddress, Seconds, SecretUrl, Sessions, Threads},
 };
@@ -31,6 +32,9 @@ pub const MAX_REGION_CHARS: usize = 32;
 
 /// Longest name or path of a model.
 const MAX_MODEL_CHARS: usize = 4096;
+
+/// Who set a setting, by its name in the file.
+pub(super) type Origins = BTreeMap<&'static str, Origin>;
 
 /// What a process runs with. [`super::KEYS`] says what each setting means and why its default is what it is.
 #[derive(Clone, Debug)]
@@ -90,7 +94,9 @@ pub struct Config {
     pub postgres_url: Option<SecretUrl>,
     /// What several coordinators share.
     pub redis_url: Option<SecretUrl>,
-    origins: BTreeMap<&'static str, Origin>,
+    /// What `far-mesh payments` works with.
+    pub payments: Payments,
+    origins: Origins,
 }
 
 impl Config {
@@ -139,6 +145,7 @@ impl Config {
             })?,
             redis_url: reader
                 .one("redis_url", |text| SecretUrl::new(text, &["redis://", "rediss://"], "redis:// or rediss://"))?,
+            payments: Payments::read(&mut reader)?,
             origins: reader.origins,
         };
         config.apply(flags, &sources.directory);
@@ -191,6 +198,7 @@ impl Config {
                 }
             )+};
         }
+        self.payments.apply(flags.payments, directory, &mut self.origins);
         let list = |items: Vec<Multiaddr>| (!items.is_empty()).then_some(items);
         let (bootstrap, listen, external) = (list(flags.bootstrap), list(flags.listen), list(flags.external));
         if let Some(bootstrap) = bootstrap {
@@ -251,11 +259,12 @@ impl Config {
     }
 }
 
-struct Reader<'a> {
+/// Looks settings up for a role.
+pub(super) struct Reader<'a> {
     role: Role,
     entries: &'a Entries,
     sources: &'a Sources,
-    origins: BTreeMap<&'static str, Origin>,
+    origins: Origins,
 }
 
 impl<'a> Reader<'a> {
@@ -265,7 +274,11 @@ impl<'a> Reader<'a> {
         Some(entry)
     }
 
-    fn one<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, ValueError>) -> Result<Option<T>, ConfigError> {
+    pub(super) fn one<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Result<Option<T>, ConfigError> {
         let Some(entry) = self.entry(name) else { return Ok(None) };
         match &entry.text {
             Text::One(text) => parse(text).map(Some).map_err(|problem| refused(entry, text, problem)),
@@ -273,7 +286,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn parsed<T: FromStr<Err = ValueError>>(&mut self, name: &str) -> Result<Option<T>, ConfigError> {
+    pub(super) fn parsed<T: FromStr<Err = ValueError>>(&mut self, name: &str) -> Result<Option<T>, ConfigError> {
         self.one(name, str::parse)
     }
 
@@ -287,7 +300,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A path of a file's setting is relative to that file, any other to where the process was started.
-    fn path(&mut self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(super) fn path(&mut self, name: &str) -> Result<Option<PathBuf>, ConfigError> {
         let sources = self.sources;
         let Some(entry) = self.entry(name) else { return Ok(None) };
         let Text::One(text) = &entry.text else { return Ok(None) };
@@ -341,7 +354,7 @@ fn default_http_port(role: Role) -> u16 {
         Role::Coordinator => 8100,
         Role::Discovery => 8101,
         Role::Provider => 8102,
-        Role::Tool => 0,
+        Role::Payments | Role::Tool => 0,
     }
 }
 
@@ -350,7 +363,7 @@ fn default_listen(role: Role, private: bool) -> Vec<Multiaddr> {
     let port = match role {
         Role::Discovery => 31337,
         Role::Provider => 31330,
-        Role::Coordinator | Role::Tool => 0,
+        Role::Coordinator | Role::Payments | Role::Tool => 0,
     };
     let any = || Multiaddr::empty().with(Protocol::Ip4(std::net::Ipv4Addr::UNSPECIFIED));
     let tcp = any().with(Protocol::Tcp(port));

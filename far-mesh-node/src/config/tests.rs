@@ -81,6 +81,31 @@ fn a_whole_file() {
 }
 
 #[test]
+fn payments_read_the_coordinators_section_where_their_own_is_silent() {
+    let (dir, sources) = with_file(
+        "data_dir = 'top'\n[coordinator]\ndata_dir = 'books'\npostgres_url = 'postgres://far:geheim@db/far'\n\
+         [payments]\nrpc_url = 'https://node.example/geheim'\nchain_id = 31337\nkeystore = 'payer.json'\n\
+         payout_minimum_far = 2.5\nconfirmations = 12\nmax_fee_gwei = 30\npayout_weeks = 2\n",
+    );
+    let config = load(Role::Payments, &sources).unwrap();
+    assert_eq!(config.data_dir, dir.path().join("books"));
+    assert_eq!(config.postgres_url.as_ref().unwrap().expose(), "postgres://far:geheim@db/far");
+    let payments = &config.payments;
+    assert_eq!((payments.chain_id.unwrap().get(), payments.payout_minimum.nano()), (31_337, 2_500_000_000));
+    assert_eq!(payments.keystore, Some(dir.path().join("payer.json")));
+    assert_eq!((payments.max_fee.unwrap().wei(), payments.payout_weeks.get().get()), (30_000_000_000, 2));
+    assert!(!format!("{config:?}").contains("geheim"));
+    assert!(load(Role::Coordinator, &sources).unwrap().payments.rpc_url.is_none(), "nobody else reads [payments]");
+    let flags = Flags {
+        payments: PaymentFlags { keystore: Some("other.json".into()), ..PaymentFlags::default() },
+        ..Flags::default()
+    };
+    let config = Config::load(Role::Payments, &sources, flags).unwrap();
+    assert_eq!(config.payments.keystore, Some(dir.path().join("other.json")));
+    assert_eq!(config.origin("keystore"), &Origin::Flag("--keystore"));
+}
+
+#[test]
 fn a_wrong_file_is_refused_with_line_value_and_remedy() {
     for (text, parts) in [
         ("\ntreads = 2", &["far-mesh.toml:2", "`treads`", "did you mean `threads`"][..]),
@@ -98,6 +123,8 @@ fn a_wrong_file_is_refused_with_line_value_and_remedy() {
         ("wallet = '0x5aaEb6053F3E94C9b9A09f33669435E7Ef1BeAed'", &["checksum", "copy it again"]),
         ("wallet = '0x0000000000000000000000000000000000000000'", &["zero address"]),
         ("precision = 'exact'\nquantize = 'q8_0'", &["far-mesh.toml:1", "far-mesh.toml:2", "q8_0", "drop one"]),
+        ("[payments]\nrpc_url = 'ftp://node'", &["far-mesh.toml:2", "(hidden)", "https://"]),
+        ("[provider]\nchain_id = 1", &["`chain_id`", "[provider]", "[payments]"]),
         ("quantize = 'q2'", &["q2", "none, q8_0 or q4_0"]),
         ("a = 1\nb", &["far-mesh.toml:2:", "not valid TOML"]),
         ("psk = 'k'\nlisten = '/ip4/0.0.0.0/udp/1/quic-v1'", &["far-mesh.toml:2", "quic-v1", "far-mesh.toml:1", "tcp"]),
@@ -132,6 +159,7 @@ fn variables_of_a_platform_and_empty_ones_are_left_alone() {
         ("FAR_MESH_PORT", "tcp://10.0.0.1:80"),
         ("FAR_MESH_TEST_MODEL", "/m.gguf"),
         ("FAR_MESH_LOG", "debug"),
+        ("FAR_MESH_KEYSTORE_PASSWORD", "geheim"),
         ("FAR_MESH_HTTP", ""),
     ] {
         sources.variables.push((name.into(), value.into()));

@@ -18,8 +18,8 @@ async fn what_returned_is_in_the_file_without_closing() {
     store.finalize_session("s", &outcome()).await.unwrap();
     // What a crash would leave: the file and its log as they are now.
     let copy = dir.path().join("copy.db");
-    fs::copy(dir.path().join("ledger.db"), &copy).unwrap();
-    fs::copy(dir.path().join("ledger.db-wal"), dir.path().join("copy.db-wal")).unwrap();
+    fs::copy(dir.path().join("ledger.sqlite"), &copy).unwrap();
+    fs::copy(dir.path().join("ledger.sqlite-wal"), dir.path().join("copy.db-wal")).unwrap();
     let copy = Ledger::open(copy).await.unwrap();
     assert_balanced(&copy, &["s".into()]).await;
     assert_eq!(copy.finalize_session("s", &outcome()).await.unwrap(), Finalized::Before);
@@ -55,7 +55,7 @@ async fn a_damaged_ledger_is_refused_or_reported() {
     let Bed::Sqlite(dir) = &bed else { panic!("a file") };
     store.begin_session(&session("s")).await.unwrap();
     store.close().await;
-    let intact = fs::read(dir.path().join("ledger.db")).unwrap();
+    let intact = fs::read(dir.path().join("ledger.sqlite")).unwrap();
     let broken = dir.path().join("broken.db");
     for (name, bytes) in [
         ("header", [&[0xff; 100], &intact[100..]].concat()),
@@ -94,7 +94,7 @@ async fn a_refused_file_is_left_as_it_is() {
     let bed = Bed::sqlite().await;
     let Bed::Sqlite(dir) = &bed else { panic!("a file") };
     bed.other().await.run("CREATE TABLE photos (id INTEGER)").await.unwrap();
-    let before = fs::read(dir.path().join("ledger.db")).unwrap();
+    let before = fs::read(dir.path().join("ledger.sqlite")).unwrap();
     assert!(matches!(Ledger::open(bed.location()).await, Err(OpenError::Foreign { .. })));
-    assert_eq!(fs::read(dir.path().join("ledger.db")).unwrap(), before);
+    assert_eq!(fs::read(dir.path().join("ledger.sqlite")).unwrap(), before);
 }
