@@ -161,7 +161,7 @@ impl Outcome {
         work: &[Work],
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        Self::settle_vouched(price, rate, tokens_generated, work, 0, completed_at)
+        Self::settle_vouched(price, rate, tokens_generated, work, token_layers(work), completed_at)
     }
 
     /// As [`Outcome::settle_with_fee`], where `asked` token-layers were asked for and only those of `work` are vouched for.
@@ -177,9 +177,7 @@ impl Outcome {
         asked: u64,
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
-        let vouched = work.iter().map(layers).fold(0, u64::saturating_add);
-        let total_cost = price.of(tokens_generated)?.share(vouched, asked);
+        let total_cost = price.of(tokens_generated)?.share(token_layers(work), asked);
         let (fee, rest) = rate.of(total_cost);
         Self::with_fee(tokens_generated, total_cost, fee, share_out(rest, work)?, completed_at)
     }
@@ -260,6 +258,12 @@ impl Outcome {
     pub fn contributions(&self) -> &[Contribution] {
         &self.contributions
     }
+}
+
+/// Layers run, summed over positions.
+fn token_layers(work: &[Work]) -> u64 {
+    let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
+    work.iter().map(layers).fold(0, u64::saturating_add)
 }
 
 impl Status {
