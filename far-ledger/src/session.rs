@@ -24,6 +24,8 @@ pub struct NewSession {
     pub user_wallet: Option<WalletAddress>,
     /// The account that pays; `None` where the coordinator asks for no key.
     pub payer: Option<Payer>,
+    /// The coordinator that runs it; see [`Ledger::release_left`](crate::Ledger::release_left).
+    pub coordinator: Option<String>,
     /// The model it runs.
     pub model_id: String,
     /// The prompt. Give it only where the operator turned storing on.
@@ -121,6 +123,7 @@ impl NewSession {
             request_id: None,
             user_wallet: None,
             payer: None,
+            coordinator: None,
             model_id: model_id.into(),
             prompt_text: None,
             started_at,
@@ -132,6 +135,7 @@ impl NewSession {
         field::id("model_id", &self.model_id)?;
         self.request_id.as_deref().map_or(Ok(()), |id| field::id("request_id", id))?;
         self.payer.as_ref().map_or(Ok(()), Payer::check)?;
+        self.coordinator.as_deref().map_or(Ok(()), |id| field::id("coordinator", id))?;
         self.prompt_text.as_deref().map_or(Ok(()), |prompt| field::text("prompt_text", prompt, MAX_PROMPT_BYTES))
     }
 }
