@@ -70,6 +70,7 @@ mod tests {
             counted: 9,
             compute: Duration::from_micros(2500),
             exact: true,
+            receipts: Vec::new(),
         };
         let Performed { work, asked } = of_accounts(&[account(None, "0..10"), account(Some(other), "10..30")], 8, own);
         assert_eq!(asked, 240);
@@ -105,6 +106,7 @@ mod tests {
                     counted: positions,
                     compute: Duration::ZERO,
                     exact: true,
+                    receipts: Vec::new(),
                 }
             }).collect();
             let price = Price::new(Amount::from_nano(nano).unwrap());

@@ -166,6 +166,7 @@ impl Engine for MockEngine {
                 counted: u64::from(tokens) + prompt_tokens as u64 - 1,
                 compute: Duration::from_millis(7),
                 exact: true,
+                receipts: Vec::new(),
             };
             let finish = |tokens: u32, reason| Finish {
                 session,
