@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, MembersArgs, ModelsArgs, ProviderArgs};
+use super::{
+    BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, KeysArgs, MembersArgs, ModelsArgs, ProviderArgs,
+};
 use crate::config::Flags;
 
 /// Language models that many machines run together, each a few layers.
@@ -26,6 +28,7 @@ Examples:
   far-mesh coordinator \\
       --bootstrap /ip4/192.0.2.7/tcp/31337      and the HTTP API on 127.0.0.1:8100
 
+  far-mesh keys create alice                    an account with a key, for an API that is open to the network
   far-mesh models pull smollm2-135m-instruct    fetch a model ahead of time
   far-mesh doctor                               what this machine can serve with, and what is missing
 
@@ -63,6 +66,7 @@ pub enum Command {
     Provider(ProviderArgs),
     Discovery(DiscoveryArgs),
     Models(ModelsArgs),
+    Keys(KeysArgs),
     Members(MembersArgs),
     Bench(BenchArgs),
     Doctor(DoctorArgs),
@@ -84,6 +88,7 @@ impl Command {
             Self::Provider(_) => "provider",
             Self::Discovery(_) => "discovery",
             Self::Models(_) => "models",
+            Self::Keys(_) => "keys",
             Self::Members(_) => "members",
             Self::Bench(_) => "bench",
             Self::Doctor(_) => "doctor",
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_with_an_example() {
-        for name in ["demo", "coordinator", "discovery", "bench", "doctor"] {
+        for name in ["demo", "coordinator", "discovery", "keys", "bench", "doctor"] {
             let err = Cli::try_parse_from(["far-mesh", name, "--help"]).unwrap_err();
             assert_eq!((err.kind(), err.exit_code()), (clap::error::ErrorKind::DisplayHelp, 0), "{name}");
             assert!(err.to_string().contains("Example"), "{name}");

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use far_ledger::store::OpenError;
+use far_ledger::store::{OpenError, UpkeepError};
 use far_mesh_core::{
     coordinator,
     hop::HopError,
@@ -13,7 +13,7 @@ use far_mesh_core::{
     shard::{LoadError, PlanError},
 };
 
-use super::provider_status::StatusError;
+use super::{keys::KeysError, provider_status::StatusError};
 use crate::{
     config::{ConfigError, Device},
     local::LocalError,
@@ -129,6 +129,12 @@ pub enum CommandError {
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),
+    /// What was left in the ledger could not be taken up.
+    #[error("the ledger could not be taken up where it was left")]
+    TakeUp(#[from] UpkeepError),
+    /// Something was not done to accounts and keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The system does not say which program this is.
     #[error("cannot find this program's own file, which is to start the parts of the mesh; call it by its path")]
     Program(#[source] io::Error),

@@ -1,6 +1,7 @@
 //! What each command does, one file a command: `run(args, config)`.
 
 pub mod bench;
+mod books;
 pub mod coordinator;
 pub mod demo;
 mod device;
@@ -9,6 +10,7 @@ pub mod doctor;
 mod error;
 mod interrupt;
 mod join;
+pub mod keys;
 pub mod members;
 mod memory;
 pub mod models;
