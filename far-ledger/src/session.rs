@@ -24,6 +24,8 @@ pub struct NewSession {
     pub user_wallet: Option<WalletAddress>,
     /// The account that pays; `None` where the coordinator asks for no key.
     pub payer: Option<Payer>,
+    /// The coordinator that runs it; see [`Ledger::release_left`](crate::Ledger::release_left).
+    pub coordinator: Option<String>,
     /// The model it runs.
     pub model_id: String,
     /// The prompt. Give it only where the operator turned storing on.
@@ -121,6 +123,7 @@ impl NewSession {
             request_id: None,
             user_wallet: None,
             payer: None,
+            coordinator: None,
             model_id: model_id.into(),
             prompt_text: None,
             started_at,
@@ -132,6 +135,7 @@ impl NewSession {
         field::id("model_id", &self.model_id)?;
         self.request_id.as_deref().map_or(Ok(()), |id| field::id("request_id", id))?;
         self.payer.as_ref().map_or(Ok(()), Payer::check)?;
+        self.coordinator.as_deref().map_or(Ok(()), |id| field::id("coordinator", id))?;
         self.prompt_text.as_deref().map_or(Ok(()), |prompt| field::text("prompt_text", prompt, MAX_PROMPT_BYTES))
     }
 }
@@ -161,7 +165,7 @@ impl Outcome {
         work: &[Work],
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        Self::settle_vouched(price, rate, tokens_generated, work, 0, completed_at)
+        Self::settle_vouched(price, rate, tokens_generated, work, token_layers(work), completed_at)
     }
 
     /// As [`Outcome::settle_with_fee`], where `asked` token-layers were asked for and only those of `work` are vouched for.
@@ -177,9 +181,7 @@ impl Outcome {
         asked: u64,
         completed_at: UnixMillis,
     ) -> Result<Self, OutcomeError> {
-        let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
-        let vouched = work.iter().map(layers).fold(0, u64::saturating_add);
-        let total_cost = price.of(tokens_generated)?.share(vouched, asked);
+        let total_cost = price.of(tokens_generated)?.share(token_layers(work), asked);
         let (fee, rest) = rate.of(total_cost);
         Self::with_fee(tokens_generated, total_cost, fee, share_out(rest, work)?, completed_at)
     }
@@ -260,6 +262,12 @@ impl Outcome {
     pub fn contributions(&self) -> &[Contribution] {
         &self.contributions
     }
+}
+
+/// Layers run, summed over positions.
+fn token_layers(work: &[Work]) -> u64 {
+    let layers = |done: &Work| done.tokens.saturating_mul(done.layers_end.abs_diff(done.layers_start).into());
+    work.iter().map(layers).fold(0, u64::saturating_add)
 }
 
 impl Status {

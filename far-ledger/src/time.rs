@@ -27,6 +27,12 @@ impl UnixMillis {
         self.0
     }
 
+    /// The time `span` later.
+    pub fn after(self, span: Duration) -> Self {
+        let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(span))
+    }
+
     /// The time `span` earlier, 1970 at the earliest.
     pub fn before(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
@@ -59,5 +65,6 @@ mod tests {
         let time = UnixMillis::new(10_000).unwrap();
         assert_eq!(time.before(Duration::from_secs(3)).get(), 7_000);
         assert_eq!(time.before(Duration::MAX), UnixMillis::default());
+        assert_eq!((time.after(Duration::from_secs(3)).get(), time.after(Duration::MAX).get()), (13_000, i64::MAX));
     }
 }

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     Error, EventStream, retry,
     schema::{
-        ErrorBody, ErrorDetail, GenerateRequest, Generated, Health, MeshStatus, ModelList, NodeList, SessionAccount,
+        AccountInfo, ErrorBody, ErrorDetail, GenerateRequest, Generated, Health, MeshStatus, ModelList, NodeList,
+        SessionAccount,
     },
 };
 
@@ -175,6 +176,14 @@ impl Client {
     /// [`Error::Refused`] with 404 when the session is not known.
     pub async fn session(&self, id: &str) -> Result<SessionAccount, Error> {
         self.get(&["sessions", id]).await
+    }
+
+    /// What the account of the client's key has, and what the key used in the last 30 days.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with 401 when the client has no key, or one that is not valid.
+    pub async fn account(&self) -> Result<AccountInfo, Error> {
+        self.get(&["account"]).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use crate::{
     activation::{Activation, Dtype},
     id::{ModelHash, NodeId, SessionId, Span},
+    receipt::Receipt,
     route::PlanError,
 };
 
@@ -157,6 +158,8 @@ pub struct Account {
     /// False where it took the place of a lost hop of another kernel class: from there on the session's bits are not those
     /// of the undisturbed run.
     pub exact: bool,
+    /// The receipts behind `tokens`, at most some for each run of positions; none of a hop on this machine.
+    pub receipts: Vec<Receipt>,
 }
 
 /// Why a hop cannot serve, named by what the caller does about it.

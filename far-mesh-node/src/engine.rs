@@ -11,7 +11,7 @@ use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
     coordinator::{Coordinator, Prompt, PromptError},
     hop::HopError,
-    id::NodeId,
+    id::{NodeId, SessionId},
     peer::Advert,
     route::{Coverage, PlanError},
     session::{GenerateError, Request},
@@ -20,7 +20,7 @@ use far_mesh_core::{
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
 
 use crate::http::{
-    DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, RouteHop, ServedModel, Vocabulary,
+    DEFAULT_MAX_TOKENS, Engine, EngineError, GenerateCall, Generation, Offer, Prepared, ServedModel, Vocabulary,
 };
 
 /// How often the ledger hears of providers: as often as the table of adverts changes.
@@ -72,7 +72,7 @@ impl MeshEngine {
         encoding.await.map_err(|_| HopError::Closed)
     }
 
-    async fn generate(&self, call: GenerateCall) -> Result<Generation, EngineError> {
+    async fn prepare_call(&self, call: GenerateCall) -> Result<Prepared, EngineError> {
         let info = self.coordinator.info();
         if call.model != info.hash {
             return Err(EngineError::Gone { model: call.model });
@@ -83,14 +83,17 @@ impl MeshEngine {
         let left = info.context_tokens.saturating_sub(u32::try_from(prompt.len()).unwrap_or(u32::MAX));
         let max_tokens = call.max_tokens.unwrap_or_else(|| DEFAULT_MAX_TOKENS.min(left.max(1)));
         let request = Request { prompt, max_tokens, sampling: call.sampling, stop: call.stop, logprobs: call.logprobs };
-        let generation = self.coordinator.generate_in(request, call.region).await?;
+        self.coordinator.check(&request)?;
+        let vocabulary = Arc::new(Tokens(Arc::clone(self.coordinator.tokenizer())));
+        Ok(Prepared { session: SessionId::random(), request, region: call.region, vocabulary })
+    }
+
+    async fn generate(&self, prepared: Prepared) -> Result<Generation, EngineError> {
+        let Prepared { session, request, region, .. } = prepared;
+        let generation = self.coordinator.generate_as(session, request, region).await?;
         let coordinator = Arc::clone(&self.coordinator);
         Ok(Generation {
-            session: generation.session(),
-            prompt_tokens: generation.prompt_tokens(),
-            route: generation.route().iter().map(|hop| RouteHop { node: Some(hop.node), span: hop.span }).collect(),
             cancel: generation.canceller(),
-            vocabulary: Arc::new(Tokens(Arc::clone(self.coordinator.tokenizer()))),
             events: generation.inspect_err(move |error| coordinator.note(error)).boxed(),
         })
     }
@@ -115,8 +118,12 @@ impl Engine for MeshEngine {
         async move { vec![self.served()] }.boxed()
     }
 
-    fn start(&self, call: GenerateCall) -> BoxFuture<'_, Result<Generation, EngineError>> {
-        self.generate(call).boxed()
+    fn prepare(&self, call: GenerateCall) -> BoxFuture<'_, Result<Prepared, EngineError>> {
+        self.prepare_call(call).boxed()
+    }
+
+    fn start(&self, prepared: Prepared) -> BoxFuture<'_, Result<Generation, EngineError>> {
+        self.generate(prepared).boxed()
     }
 }
 

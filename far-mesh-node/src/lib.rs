@@ -1,5 +1,6 @@
 //! The parts of the binary `far-mesh`: the command line, its settings, and what joins runtime, ledger and HTTP.
 
+mod calendar;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -41,6 +41,10 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     };
     let done = match cli.command {
         Command::Models(args) => runtime.block_on(commands::models::run(args, load(Role::Tool, Flags::default())?)),
+        Command::Keys(args) => {
+            // The coordinator's own section names its ledger.
+            runtime.block_on(commands::keys::run(args, load(Role::Coordinator, Flags::default())?))
+        }
         Command::Members(args) => commands::members::run(args, &load(Role::Tool, Flags::default())?),
         Command::Payments(args) => {
             let config = load(Role::Payments, args.flags())?;

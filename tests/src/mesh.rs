@@ -34,10 +34,18 @@ impl Testnet {
     /// # Panics
     /// As [`Testnet::start`].
     pub async fn start_with(providers: u32, flags: &[&str]) -> Self {
+        Self::start_each(providers, flags, flags).await
+    }
+
+    /// The same with flags for providers, and others for the coordinator.
+    ///
+    /// # Panics
+    /// As [`Testnet::start`].
+    pub async fn start_each(providers: u32, provider: &[&str], coordinator: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for the mesh: {error}"));
         let psk = dir.path().join("mesh.key");
         identity::load_or_create_psk(&psk).unwrap_or_else(|error| panic!("no key for the mesh: {error}"));
-        let flags: Vec<OsString> = flags.iter().map(OsString::from).collect();
+        let owned = |flags: &[&str]| flags.iter().map(OsString::from).collect::<Vec<_>>();
         let config = LocalConfig {
             program: crate::program(),
             model: crate::model(),
@@ -45,10 +53,10 @@ impl Testnet {
             providers,
             dir: dir.path().to_owned(),
             psk,
-            provider_flags: flags.clone(),
+            provider_flags: owned(provider),
         };
         let mesh = LocalMesh::start(config).await.unwrap_or_else(|error| panic!("the mesh does not start: {error}"));
-        let coordinator = mesh.coordinator("127.0.0.1:0", flags).await;
+        let coordinator = mesh.coordinator("127.0.0.1:0", owned(coordinator)).await;
         let coordinator = coordinator.unwrap_or_else(|error| panic!("the coordinator does not start: {error}"));
         Self { mesh, coordinator, dir }
     }

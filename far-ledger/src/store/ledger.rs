@@ -86,7 +86,7 @@ impl Store for Ledger {
     }
 
     fn begin_session<'a>(&'a self, session: &'a NewSession) -> BoxFuture<'a, Result<(), BeginError>> {
-        retry(move || sessions::begin(&self.database, session)).boxed()
+        self.begin_sessions(std::slice::from_ref(session)).boxed()
     }
 
     fn finalize_session<'a>(

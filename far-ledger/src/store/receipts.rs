@@ -29,6 +29,10 @@ pub struct ReceiptRow {
     pub first_position: u32,
     /// Positions.
     pub tokens: u32,
+    /// Number of the step that brought the first position.
+    pub first_step: u64,
+    /// Number of the step that brought the last.
+    pub last_step: u64,
     /// Hash of the model.
     pub model_hash: String,
     /// Class of the hop's kernels.
@@ -74,12 +78,12 @@ of_the_database!(ReceiptError);
 
 batch! {
     static INSERT = "INSERT INTO far_receipts
-        (session_id, node_id, layers_start, layers_end, first_position, tokens, model_hash, kernel_class,
-         input_commitment, output_commitment, hop_signature, witness_id, witness_signature, received_at)
-        SELECT b.session, b.node, b.layers_start, b.layers_end, b.first_position, b.tokens, b.model, b.class,
-               b.input, b.output, b.hop, b.witness, b.witness_signature, b.at FROM"
-        (session: Text, node: Text, layers_start: Int, layers_end: Int, first_position: Int, tokens: Int, model: Text,
-         class: Text, input: Text, output: Text, hop: Text, witness: Text, witness_signature: Text, at: Int)
+        (session_id, node_id, layers_start, layers_end, first_position, tokens, first_step, last_step, model_hash,
+         kernel_class, input_commitment, output_commitment, hop_signature, witness_id, witness_signature, received_at)
+        SELECT b.session, b.node, b.layers_start, b.layers_end, b.first_position, b.tokens, b.first_step, b.last_step,
+               b.model, b.class, b.input, b.output, b.hop, b.witness, b.witness_signature, b.at FROM"
+        (session: Text, node: Text, layers_start: Int, layers_end: Int, first_position: Int, tokens: Int,
+         first_step: Int, last_step: Int, model: Text, class: Text, input: Text, output: Text, hop: Text, witness: Text, witness_signature: Text, at: Int)
         "WHERE TRUE ON CONFLICT (session_id, node_id, layers_start, first_position) DO NOTHING";
 }
 
@@ -135,6 +139,8 @@ async fn record(database: &Database, receipts: &[ReceiptRow]) -> Result<u64, Rec
             i64::from(receipt.layers_end),
             i64::from(receipt.first_position),
             i64::from(receipt.tokens),
+            field::bigint("first_step", receipt.first_step)?,
+            field::bigint("last_step", receipt.last_step)?,
             &receipt.model_hash,
             &receipt.kernel_class,
             &receipt.input_commitment,
@@ -177,6 +183,8 @@ impl ReceiptRow {
             layers_end: row.number("layers_end")?,
             first_position: row.number("first_position")?,
             tokens: row.number("tokens")?,
+            first_step: row.number("first_step")?,
+            last_step: row.number("last_step")?,
             model_hash: row.get("model_hash")?,
             kernel_class: row.get("kernel_class")?,
             input_commitment: row.get("input_commitment")?,

@@ -31,6 +31,7 @@ impl Read for Session {
                 request_id: row.get("request_id")?,
                 user_wallet: row.wallet("user_wallet")?,
                 payer: account.map(|key| payer(row, &key)).transpose()?,
+                coordinator: row.get("coordinator_id")?,
                 model_id: row.get("model_id")?,
                 prompt_text: row.get("prompt_text")?,
                 started_at: row.time("started_at")?,

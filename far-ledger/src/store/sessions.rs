@@ -1,13 +1,18 @@
 //! Operations on sessions.
 
+use std::collections::BTreeMap;
+
+use futures::future::{BoxFuture, FutureExt};
+
 use crate::{
     account::{Account, Party, Payer},
+    amount::Amount,
     contribution::ContributionRow,
     field::MAX_TEXT_BYTES,
     key::KeyRow,
     session::{NewSession, Session, Status},
     store::{
-        database::{Database, Runs, Transaction, query, retry},
+        database::{Database, Query, Runs, Transaction, query, retry},
         error::{BeginError, FailError, ReadError},
         ledger::Ledger,
         rows::Read,
@@ -18,8 +23,8 @@ use crate::{
 const BEGIN: &str = "
 INSERT INTO far_mesh_sessions
     (id, request_id, user_wallet, model_id, prompt_text, started_at, account_id, api_key_id, reserved_far, reserved_until,
-     status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'running')
+     coordinator_id, status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'running')
 ON CONFLICT (id) DO NOTHING";
 
 const GET: &str = "SELECT * FROM far_mesh_sessions WHERE id = $1";
@@ -49,12 +54,35 @@ SELECT id FROM far_mesh_sessions
 WHERE status = 'running' AND reserved_until IS NOT NULL AND reserved_until < $1
 ORDER BY reserved_until LIMIT 200";
 
-pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(), BeginError> {
-    session.check()?;
+/// What a coordinator left; as few at a time.
+const LEFT: &str = "
+SELECT id FROM far_mesh_sessions WHERE status = 'running' AND coordinator_id = $1 ORDER BY id LIMIT 200";
+
+async fn begin(database: &Database, sessions: &[NewSession]) -> Result<(), BeginError> {
+    sessions.iter().try_for_each(NewSession::check)?;
     let mut transaction = database.begin().await?;
+    // In the order in which accounts are locked.
+    let mut held = BTreeMap::<&str, Option<Amount>>::new();
+    for session in sessions {
+        if !insert(&mut transaction, session).await? {
+            continue;
+        }
+        if let Some(payer) = &session.payer {
+            let sum = held.entry(&payer.account).or_insert(Some(Amount::ZERO));
+            *sum = sum.and_then(|sum| sum.checked_add(payer.reserve));
+        }
+    }
+    for (account, sum) in held {
+        reserve(&mut transaction, account, sum.unwrap_or(Amount::MAX)).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+/// Writes a session's row; false where it is there already.
+async fn insert(transaction: &mut Transaction, session: &NewSession) -> Result<bool, BeginError> {
     let payer = session.payer.as_ref();
     if let Some(payer) = payer {
-        known(&mut transaction, payer).await?;
+        known(transaction, payer).await?;
     }
     let done = query(BEGIN)
         .bind(&session.id)
@@ -63,30 +91,29 @@ pub(super) async fn begin(database: &Database, session: &NewSession) -> Result<(
         .bind(&session.model_id)
         .bind(&session.prompt_text)
         .bind(session.started_at.get())
-        .bind(payer.map(account_key))
+        .bind(payer.map(|payer| account_key(&payer.account)))
         .bind(payer.and_then(|payer| payer.key.clone()))
         .bind(payer.map_or(0, |payer| payer.reserve.nano()))
         .bind(payer.map(|payer| payer.until.get()))
-        .execute(&mut transaction)
+        .bind(&session.coordinator)
+        .execute(transaction)
         .await?;
     if done == 0 {
-        let stored = get(&mut transaction, &session.id).await?;
+        let stored = get(transaction, &session.id).await?;
         if stored.is_none_or(|stored| stored.begun != *session) {
             return Err(BeginError::Conflict { session_id: session.id.clone() });
         }
-    } else if let Some(payer) = payer {
-        reserve(&mut transaction, payer).await?;
     }
-    Ok(transaction.commit().await?)
+    Ok(done > 0)
 }
 
-fn account_key(payer: &Payer) -> String {
-    Party::User(payer.account.clone()).to_string()
+fn account_key(name: &str) -> String {
+    Party::User(name.to_owned()).to_string()
 }
 
 /// Neither accounts nor keys ever go, so what is found here is still there when the session refers to it.
 async fn known(transaction: &mut Transaction, payer: &Payer) -> Result<(), BeginError> {
-    let account = account_key(payer);
+    let account = account_key(&payer.account);
     if query(ACCOUNT).bind(&account).fetch_optional(transaction).await?.is_none() {
         return Err(BeginError::UnknownAccount { account: payer.account.clone() });
     }
@@ -99,17 +126,17 @@ async fn known(transaction: &mut Transaction, payer: &Payer) -> Result<(), Begin
     }
 }
 
-async fn reserve(transaction: &mut Transaction, payer: &Payer) -> Result<(), BeginError> {
-    let key = account_key(payer);
-    if query(RESERVE).bind(&key).bind(payer.reserve.nano()).execute(transaction).await? == 1 {
+async fn reserve(transaction: &mut Transaction, account: &str, needed: Amount) -> Result<(), BeginError> {
+    let key = account_key(account);
+    if query(RESERVE).bind(&key).bind(needed.nano()).execute(transaction).await? == 1 {
         return Ok(());
     }
     let row = query(ACCOUNT).bind(&key).fetch_optional(transaction).await?;
     let found = row.as_ref().map(Account::read).transpose()?;
     Err(BeginError::Insufficient {
-        account: payer.account.clone(),
+        account: account.to_owned(),
         available: found.map(|account| account.available()).unwrap_or_default(),
-        needed: payer.reserve,
+        needed,
     })
 }
 
@@ -139,16 +166,37 @@ async fn end(database: &Database, session_id: &str, reason: &str, at: UnixMillis
 }
 
 impl Ledger {
+    /// Begins several sessions: all of them, or where an error comes none. What they may cost together is held together.
+    ///
+    /// # Errors
+    /// As [`Store::begin_session`](crate::Store::begin_session); [`BeginError::Insufficient`] tells of the sum.
+    pub fn begin_sessions<'a>(&'a self, sessions: &'a [NewSession]) -> BoxFuture<'a, Result<(), BeginError>> {
+        retry(move || begin(self.database(), sessions)).boxed()
+    }
+
     /// Fails the sessions whose payer's FAR was held until before `now`: their coordinator did not end them. Says how many
     /// there were. Call it now and then.
     ///
     /// # Errors
     /// [`FailError`].
     pub async fn release_abandoned(&self, now: UnixMillis) -> Result<u64, FailError> {
+        self.fail_all("its coordinator did not end it in time", now, || query(ABANDONED).bind(now.get())).await
+    }
+
+    /// Fails the running sessions of a coordinator, whoever pays for them, and says how many there were. For a coordinator
+    /// that starts: whatever it ran before, it was killed in the middle of.
+    ///
+    /// # Errors
+    /// [`FailError`].
+    pub async fn release_left(&self, coordinator: &str, now: UnixMillis) -> Result<u64, FailError> {
+        self.fail_all("its coordinator ended in the middle of it", now, || query(LEFT).bind(coordinator)).await
+    }
+
+    async fn fail_all(&self, reason: &str, now: UnixMillis, select: impl Fn() -> Query) -> Result<u64, FailError> {
         let mut count = 0_u64;
         loop {
             let rows = retry(|| async {
-                let rows = query(ABANDONED).bind(now.get()).fetch_all(&mut self.database().read().await?).await?;
+                let rows = select().fetch_all(&mut self.database().read().await?).await?;
                 rows.iter().map(|row| row.get::<String>("id")).collect::<Result<Vec<_>, _>>()
             })
             .await?;
@@ -156,7 +204,7 @@ impl Ledger {
                 return Ok(count);
             }
             for id in rows {
-                match retry(|| end(self.database(), &id, "its coordinator did not end it in time", now)).await {
+                match retry(|| end(self.database(), &id, reason, now)).await {
                     Ok(true) => count = count.saturating_add(1),
                     // Ended at the last moment, or by another that looks after it.
                     Ok(false) | Err(FailError::Completed { .. }) => {}

@@ -137,6 +137,36 @@ pub struct SessionAccount {
     pub contributions: Vec<Contribution>,
 }
 
+/// `GET /account`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// The account.
+    pub account: String,
+    /// Name of the key that asks.
+    pub key: String,
+    /// What was paid in and not used.
+    pub balance_far: String,
+    /// What running sessions hold of it.
+    pub reserved_far: String,
+    /// The rest: what the next request may cost.
+    pub available_far: String,
+    /// What the key used, by day; days without use are left out.
+    pub usage: Vec<DayUsage>,
+}
+
+/// What a key used on a day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayUsage {
+    /// The day, UTC, like `2026-11-23`.
+    pub day: String,
+    /// Sessions that ended on it.
+    pub sessions: u64,
+    /// Tokens they generated.
+    pub completion_tokens: u64,
+    /// What they cost.
+    pub cost_far: String,
+}
+
 /// What became of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

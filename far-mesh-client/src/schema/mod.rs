@@ -10,7 +10,7 @@ mod request;
 pub use error::{ErrorBody, ErrorDetail};
 pub use event::{Contribution, Done, Event, FinishReason, Generated, Payload, Token, Usage};
 pub use mesh::{
-    Coverage, Health, MeshStatus, ModelInfo, ModelList, ModelStatus, NodeInfo, NodeList, PartHealth, SessionAccount,
-    SessionState,
+    AccountInfo, Coverage, DayUsage, Health, MeshStatus, ModelInfo, ModelList, ModelStatus, NodeInfo, NodeList,
+    PartHealth, SessionAccount, SessionState,
 };
 pub use request::{Content, GenerateRequest, Message, Part, Region, Stop};

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     hop::{Hop, HopError},
-    id::{NodeId, Span},
+    id::{NodeId, SessionId, Span},
     model::{ModelConfig, Source},
     peer::{Advert, Node, RemoteHop},
     route::RegionWish,
@@ -155,6 +155,14 @@ impl Coordinator {
         }
     }
 
+    /// Checks a request, and gives the positions that its session may reach. [`Coordinator::generate`] does so too.
+    ///
+    /// # Errors
+    /// [`GenerateError`] when it is out of range for the model.
+    pub fn check(&self, request: &Request) -> Result<u32, GenerateError> {
+        self.generator.check(request)
+    }
+
     /// Finds a route, runs the prompt along it and returns with the first event: what fails until then is an error here,
     /// what fails later an item of the stream. Dropping the future cancels the session.
     ///
@@ -169,10 +177,23 @@ impl Coordinator {
     /// # Errors
     /// As there; the layers that nobody serves in a required region are named too.
     pub async fn generate_in(&self, request: Request, region: Option<RegionWish>) -> Result<Generation, GenerateError> {
+        self.generate_as(SessionId::random(), request, region).await
+    }
+
+    /// As [`Coordinator::generate_in`], as the session that the caller names: one that nobody used before.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn generate_as(
+        &self,
+        session: SessionId,
+        request: Request,
+        region: Option<RegionWish>,
+    ) -> Result<Generation, GenerateError> {
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let taken = Arc::new(OnceLock::new());
         let router = Router { region, ..self.router(prompt_tokens, request.max_tokens, &taken) };
-        let mut rest = self.generator.generate(Arc::new(router), request)?;
+        let mut rest = self.generator.generate_as(session, Arc::new(router), request)?;
         let live = Live::one_more(&self.live);
         let first = match rest.next().await {
             Some(first) => first.inspect_err(|error| self.note(error))?,

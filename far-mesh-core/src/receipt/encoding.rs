@@ -17,7 +17,7 @@ use crate::id::{ModelHash, NodeId, SessionId, Span};
 const VERSION: u8 = 1;
 
 /// Bytes of an ed25519 signature.
-pub(super) const SIGNATURE_BYTES: usize = 64;
+pub const SIGNATURE_BYTES: usize = 64;
 
 /// Bytes of a work before its class.
 const HEAD_BYTES: usize = 203;

@@ -53,7 +53,7 @@ mod tests;
 
 pub use self::{
     commitment::{Cell, Commitment, Committer, GapError},
-    encoding::{MAX_RECEIPT_BYTES, MAX_SIGNED_BYTES},
+    encoding::{MAX_RECEIPT_BYTES, MAX_SIGNED_BYTES, SIGNATURE_BYTES},
     refusal::Refusal,
     signed::{Receipt, SignError, Signed},
     tally::{Accepted, Count, Counted, Refused, Settlement, Tally},

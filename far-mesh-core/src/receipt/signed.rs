@@ -95,9 +95,24 @@ impl Signed {
 }
 
 impl Receipt {
+    /// One from what was kept of it; its signatures are not checked.
+    pub fn from_parts(work: Work, hop: [u8; SIGNATURE_BYTES], witness: [u8; SIGNATURE_BYTES]) -> Self {
+        Self { signed: Signed { work, signature: hop }, witness }
+    }
+
     /// What it tells of.
     pub fn work(&self) -> &Work {
         &self.signed.work
+    }
+
+    /// The hop's signature.
+    pub fn hop_signature(&self) -> &[u8; SIGNATURE_BYTES] {
+        &self.signed.signature
+    }
+
+    /// The witness's signature.
+    pub fn witness_signature(&self) -> &[u8; SIGNATURE_BYTES] {
+        &self.witness
     }
 
     /// Checks both signatures.

@@ -76,6 +76,8 @@ pub struct Accepted {
     pub tokens: u64,
     /// Positions that were counted: more than `tokens` where receipts are missing or were refused.
     pub counted: u64,
+    /// The good receipts, in the order of positions.
+    pub receipts: Vec<Receipt>,
 }
 
 /// A receipt that is not accepted.
@@ -143,7 +145,7 @@ impl Tally {
     /// Compares the receipts with the coordinator's own count and with each other.
     pub fn settle(&self, count: &Count<'_>) -> Settlement {
         let mut settlement = Settlement::default();
-        let mut tokens: HashMap<(NodeId, Span), u64> = HashMap::new();
+        let mut good: HashMap<(NodeId, Span), (u64, Vec<Receipt>)> = HashMap::new();
         // What accepted work gave, by the layer behind it and its cell: the input of the next hop.
         let mut given: HashMap<(u32, Cell), Vec<&Work>> = HashMap::new();
         for receipt in self.receipts.values() {
@@ -151,7 +153,9 @@ impl Tally {
             let upstream = given.get(&(work.span.start(), work.cell())).map_or(&[][..], Vec::as_slice);
             match count.accepts(work, upstream) {
                 Ok(accepted) => {
-                    *tokens.entry((work.node, work.span)).or_default() += accepted;
+                    let (tokens, receipts) = good.entry((work.node, work.span)).or_default();
+                    *tokens += accepted;
+                    receipts.push(receipt.clone());
                     given.entry((work.span.end(), work.cell())).or_default().push(work);
                 }
                 Err(reason) => settlement.refused.push(Refused { work: work.clone(), reason }),
@@ -162,7 +166,8 @@ impl Tally {
         hops.dedup();
         let accepted = |(span, node)| {
             let counted = count.positions(&node, span, 0..u32::MAX);
-            Accepted { node, span, tokens: tokens.get(&(node, span)).copied().unwrap_or(0), counted }
+            let (tokens, receipts) = good.remove(&(node, span)).unwrap_or_default();
+            Accepted { node, span, tokens, counted, receipts }
         };
         settlement.accepted = hops.into_iter().map(accepted).collect();
         settlement

@@ -86,12 +86,24 @@ impl Generator {
     /// # Errors
     /// [`GenerateError`] when the request is out of range or `hop` does not cover the model.
     pub fn generate(&self, hop: Arc<dyn Hop>, request: Request) -> Result<Generation, GenerateError> {
-        let context_tokens = request.check(self.head.vocabulary(), self.config.context_tokens)?;
+        self.generate_as(SessionId::random(), hop, request)
+    }
+
+    /// As [`Generator::generate`], as the session that the caller names: one that nobody used before.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn generate_as(
+        &self,
+        session: SessionId,
+        hop: Arc<dyn Hop>,
+        request: Request,
+    ) -> Result<Generation, GenerateError> {
+        let context_tokens = self.check(&request)?;
         if hop.span() != self.span {
             let reason = format!("it runs layers {}, the model has {}", hop.span(), self.span);
             return Err(HopError::Refused { reason }.into());
         }
-        let session = SessionId::random();
         let open = crate::hop::OpenSession {
             session,
             model: self.config.model,
@@ -109,6 +121,14 @@ impl Generator {
         };
         let cancel = parts.cancel.clone();
         Ok(Generation { session, cancel, events: Box::pin(Run::new(parts, request)?.into_events()) })
+    }
+
+    /// Checks a request, and gives the positions that its session may reach.
+    ///
+    /// # Errors
+    /// [`GenerateError`] when it is out of range for the model.
+    pub fn check(&self, request: &Request) -> Result<u32, GenerateError> {
+        request.check(self.head.vocabulary(), self.config.context_tokens)
     }
 
     /// The model's tokenizer.

@@ -146,6 +146,7 @@ impl HopSession for MockSession {
             counted: u64::from(self.position),
             compute: Duration::from_millis(3),
             exact: true,
+            receipts: Vec::new(),
         };
         async move { Ok(vec![account]) }.boxed()
     }

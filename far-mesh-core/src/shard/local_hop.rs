@@ -270,7 +270,7 @@ impl HopSession for LocalSession {
                 let _ = result.await;
             }
             let (tokens, compute) = seat.account();
-            Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true }])
+            Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true, receipts: Vec::new() }])
         })
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use far_ledger::cost::Price;
 
 use super::MeshArgs;
-use crate::config::{Flags, Precision, Quantize, Threads, parse_money, parse_region};
+use crate::config::{Flags, Precision, Quantize, Switch, Threads, parse_money, parse_region};
 
 /// Serve the HTTP API: route requests through providers, stream tokens, keep accounts.
 ///
@@ -14,7 +14,8 @@ use crate::config::{Flags, Precision, Quantize, Threads, parse_money, parse_regi
 #[command(after_help = "\
 Examples:
   far-mesh coordinator --bootstrap /ip4/192.0.2.7/tcp/31337
-  far-mesh coordinator --http 0.0.0.0:8100 --price 0.0002       open to the network, at its own price
+  far-mesh coordinator --http 0.0.0.0:8100 --price 0.0002       open to the network, at its own price, to holders of keys
+  far-mesh keys create alice                                    a key for one of them
   curl -N http://127.0.0.1:8100/v1/chat/completions -H 'content-type: application/json' \\
       -d '{\"model\": \"smollm2-135m-instruct\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'
 
@@ -36,6 +37,11 @@ pub struct CoordinatorArgs {
     /// What a generated token costs, in FAR [env: PRICE_PER_TOKEN_FAR] [default: 0.0001]
     #[arg(long, value_name = "FAR", value_parser = parse_money::<Price>)]
     pub price: Option<Price>,
+
+    /// Whether requests need an API key (far-mesh keys); what comes with one is charged to its account in any case [default: auto,
+    /// that is where --http is not loopback]
+    #[arg(long, value_name = "auto|on|off")]
+    pub require_keys: Option<Switch>,
 
     /// Where the coordinator stands, like eu-west: nodes that answer faster than light could from where they say are not
     /// believed
@@ -59,6 +65,7 @@ impl CoordinatorArgs {
             precision: self.precision,
             quantize: self.quantize,
             price: self.price,
+            require_keys: self.require_keys,
             region: self.region.clone(),
             threads: self.threads,
             ..self.mesh.flags()
@@ -70,11 +77,14 @@ impl CoordinatorArgs {
 mod tests {
     use clap::Parser;
 
-    use crate::cli::{Cli, Command};
+    use crate::{
+        cli::{Cli, Command},
+        config::Switch,
+    };
 
     #[test]
     fn all_flags() {
-        let line = "far-mesh coordinator --model m --price 0.5 --bootstrap /ip4/127.0.0.1/tcp/1 \
+        let line = "far-mesh coordinator --model m --price 0.5 --require-keys off --bootstrap /ip4/127.0.0.1/tcp/1 \
                     --bootstrap /ip4/127.0.0.1/tcp/2 --listen /ip4/127.0.0.1/tcp/0 --http [::1]:0 --psk k --threads 3 --region eu-west --json";
         let Command::Coordinator(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!()
@@ -83,6 +93,7 @@ mod tests {
         assert_eq!((flags.bootstrap.len(), flags.listen.len()), (2, 1));
         assert_eq!(flags.http.unwrap().to_string(), "[::1]:0");
         assert_eq!(flags.price.unwrap().per_token().nano(), 500_000_000);
+        assert_eq!(flags.require_keys, Some(Switch::Off));
         assert_eq!((flags.psk, flags.region), (Some("k".into()), Some("eu-west".into())));
         assert!(args.mesh.json);
     }

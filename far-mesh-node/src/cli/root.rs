@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::{
-    BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, MembersArgs, ModelsArgs, PaymentsArgs,
+    BenchArgs, CoordinatorArgs, DemoArgs, DiscoveryArgs, DoctorArgs, KeysArgs, MembersArgs, ModelsArgs, PaymentsArgs,
     ProviderArgs,
 };
 use crate::config::Flags;
@@ -29,6 +29,7 @@ Examples:
   far-mesh coordinator \\
       --bootstrap /ip4/192.0.2.7/tcp/31337      and the HTTP API on 127.0.0.1:8100
 
+  far-mesh keys create alice                    an account with a key, for an API that is open to the network
   far-mesh models pull smollm2-135m-instruct    fetch a model ahead of time
   far-mesh payments plan                        who would be paid what this week
   far-mesh doctor                               what this machine can serve with, and what is missing
@@ -67,6 +68,7 @@ pub enum Command {
     Provider(ProviderArgs),
     Discovery(DiscoveryArgs),
     Models(ModelsArgs),
+    Keys(KeysArgs),
     Members(MembersArgs),
     Payments(PaymentsArgs),
     Bench(BenchArgs),
@@ -89,6 +91,7 @@ impl Command {
             Self::Provider(_) => "provider",
             Self::Discovery(_) => "discovery",
             Self::Models(_) => "models",
+            Self::Keys(_) => "keys",
             Self::Members(_) => "members",
             Self::Payments(_) => "payments",
             Self::Bench(_) => "bench",
@@ -110,7 +113,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_with_an_example() {
-        for name in ["demo", "coordinator", "discovery", "payments", "bench", "doctor"] {
+        for name in ["demo", "coordinator", "discovery", "keys", "payments", "bench", "doctor"] {
             let err = Cli::try_parse_from(["far-mesh", name, "--help"]).unwrap_err();
             assert_eq!((err.kind(), err.exit_code()), (clap::error::ErrorKind::DisplayHelp, 0), "{name}");
             assert!(err.to_string().contains("Example"), "{name}");

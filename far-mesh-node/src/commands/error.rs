@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use far_ledger::store::OpenError;
+use far_ledger::store::{OpenError, UpkeepError};
 use far_mesh_core::{
     coordinator,
     hop::HopError,
@@ -13,7 +13,7 @@ use far_mesh_core::{
     shard::{LoadError, PlanError},
 };
 
-use super::{payments::PaymentsError, provider_status::StatusError};
+use super::{keys::KeysError, payments::PaymentsError, provider_status::StatusError};
 use crate::{
     config::{ConfigError, Device},
     local::LocalError,
@@ -129,6 +129,12 @@ pub enum CommandError {
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),
+    /// What was left in the ledger could not be taken up.
+    #[error("the ledger could not be taken up where it was left")]
+    TakeUp(#[from] UpkeepError),
+    /// Something was not done to accounts and keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Payments did not go as asked.
     #[error(transparent)]
     Payments(#[from] PaymentsError),

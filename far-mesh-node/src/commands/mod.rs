@@ -10,6 +10,7 @@ pub mod doctor;
 mod error;
 mod interrupt;
 mod join;
+pub mod keys;
 pub mod members;
 mod memory;
 pub mod models;

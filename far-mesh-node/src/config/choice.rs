@@ -107,6 +107,16 @@ pub enum Switch {
     Off,
 }
 
+/// Whether the ledger keeps the texts of prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StorePrompts {
+    /// No.
+    #[default]
+    Off,
+    /// Yes.
+    On,
+}
+
 /// The layers a provider serves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layers {
@@ -138,6 +148,7 @@ macro_rules! words {
 words!(Switch, "auto, on or off", Auto = "auto", On = "on", Off = "off");
 words!(Precision, "packed or exact", Packed = "packed", Exact = "exact");
 words!(OtherKernelClass, "resume or refuse", Resume = "resume", Refuse = "refuse");
+words!(StorePrompts, "off or on", Off = "off", On = "on");
 words!(PrefixSharing, "off, coordinator or all", Off = "off", Coordinator = "coordinator", All = "all");
 words!(Quantize, "none, q8_0 or q4_0", None = "none", Q8_0 = "q8_0", Q4_0 = "q4_0");
 

@@ -145,6 +145,15 @@ pub enum ValueError {
         /// What the parser said.
         reason: String,
     },
+    /// Not a fee.
+    #[error("not a fee; write basis points from 0 to 10000, for example 250 for 2.5 %")]
+    Fee,
+    /// Not a number of days.
+    #[error("not a number of days; write 1 to {most}, or 0 for ever")]
+    Days {
+        /// Most days.
+        most: u32,
+    },
     /// Not a price.
     #[error("not an amount of FAR ({reason}); write a decimal number such as 0.0001")]
     Price {

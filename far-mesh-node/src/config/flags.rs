@@ -42,6 +42,8 @@ pub struct Flags {
     pub quantize: Option<Quantize>,
     /// `--price`
     pub price: Option<Price>,
+    /// `--require-keys`
+    pub require_keys: Option<Switch>,
     /// `--layers`
     pub layers: Option<Layers>,
     /// `--device`

@@ -170,6 +170,39 @@ pub const KEYS: &[Key] = &[
         ..one("prefix_sharing", &["FAR_MESH_PREFIX_SHARING"], PROVIDER)
     },
     Key {
+        meaning: "whether requests need an API key: auto, on or off; what comes with one is charged to its account in any case",
+        default: "auto: they do where the HTTP address is not loopback, because who reaches it is then not known",
+        ..one("require_keys", &["FAR_MESH_REQUIRE_KEYS"], COORDINATOR)
+    },
+    Key {
+        meaning: "what the operator keeps of every session's cost, in basis points: hundredths of a percent",
+        default: "0: all of it goes to the providers",
+        ..one("fee_basis_points", &["FAR_MESH_FEE_BASIS_POINTS"], COORDINATOR)
+    },
+    Key {
+        meaning: "whether the ledger keeps the texts of prompts: off or on",
+        default: "off: they are their authors' own",
+        ..one("store_prompts", &["FAR_MESH_STORE_PROMPTS"], COORDINATOR)
+    },
+    Key {
+        meaning: "days that the ledger keeps the texts of prompts; 0 is for ever. It stays in the ledger until it is set anew",
+        default: "what the ledger has, which is for ever at first: nothing is deleted that nobody asked to delete",
+        ..one("keep_prompts_days", &["FAR_MESH_KEEP_PROMPTS_DAYS"], COORDINATOR)
+    },
+    Key {
+        meaning: "days that the ledger keeps signed receipts, the evidence behind contributions; 0 is for ever. It stays in the \
+                  ledger until it is set anew",
+        default: "what the ledger has, which is for ever at first; a receipt takes about a kilobyte, a session one for each hop \
+                  and 32 positions",
+        ..one("keep_receipts_days", &["FAR_MESH_KEEP_RECEIPTS_DAYS"], COORDINATOR)
+    },
+    Key {
+        meaning: "days that the ledger keeps the figures of every minute; 0 is for ever. It stays in the ledger until it is set \
+                  anew",
+        default: "what the ledger has, which is for ever at first: a year of them takes 50 MB",
+        ..one("keep_metrics_days", &["FAR_MESH_KEEP_METRICS_DAYS"], COORDINATOR)
+    },
+    Key {
         meaning: "whether a session goes on when only nodes of another kernel class can take a lost one's place: resume or \
                   refuse",
         default: "resume: it loses nothing but the promise of equal bits, and its account says so",

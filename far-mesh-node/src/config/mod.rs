@@ -39,7 +39,7 @@ mod tests;
 mod value;
 
 pub use chain::{BatchItems, BlockNumber, ChainId, Confirmations, Gwei, PollSeconds, Weeks};
-pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch};
+pub use choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, StorePrompts, Switch};
 pub use entry::Origin;
 pub use environment::KEYSTORE_PASSWORD;
 pub use error::{ConfigError, ValueError};
@@ -50,4 +50,4 @@ pub use settings::{
     Config, DEFAULT_MODEL, DEFAULT_PRICE, MAX_REGION_CHARS, parse_money, parse_multiaddr, parse_region,
 };
 pub use sources::{FILE_NAME, Sources};
-pub use value::{ByteSize, HttpAddress, Seconds, SecretUrl, Sessions, Sha256, Threads};
+pub use value::{ByteSize, Days, HttpAddress, Seconds, SecretUrl, Sessions, Sha256, Threads};

@@ -6,19 +6,19 @@ use std::{
     str::FromStr,
 };
 
-use far_ledger::{Amount, WalletAddress, cost::Price};
+use far_ledger::{Amount, FeeRate, WalletAddress, cost::Price};
 use far_mesh_core::peer::RelayRole;
 use multiaddr::{Multiaddr, Protocol};
 
 use super::{
-    choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, Switch},
+    choice::{Device, Layers, OtherKernelClass, Precision, PrefixSharing, Quantize, StorePrompts, Switch},
     entry::{Entries, Entry, Origin, Text},
     error::{ConfigError, ValueError},
     flags::Flags,
     key::Role,
     payments::Payments,
     sources::Sources,
-    value::{ByteSize, HttpAddress, Seconds, SecretUrl, Sessions, Threads},
+    value::{ByteSize, Days, HttpAddress, Seconds, SecretUrl, Sessions, Threads},
 };
 
 /// The model where nobody names one: small enough for any machine.
@@ -88,6 +88,18 @@ pub struct Config {
     pub rebalance_interval: Seconds,
     /// Whose sessions share the beginnings of their prompts.
     pub prefix_sharing: PrefixSharing,
+    /// Whether requests need an API key.
+    pub require_keys: Switch,
+    /// What the operator keeps of every cost.
+    pub fee: FeeRate,
+    /// Whether the ledger keeps the texts of prompts.
+    pub store_prompts: StorePrompts,
+    /// How long it keeps them; `None` leaves that to the ledger.
+    pub keep_prompts: Option<Days>,
+    /// How long the ledger keeps receipts.
+    pub keep_receipts: Option<Days>,
+    /// How long the ledger keeps the figures of every minute.
+    pub keep_metrics: Option<Days>,
     /// What becomes of a session whose lost layers only nodes of another kernel class serve.
     pub other_kernel_class: OtherKernelClass,
     /// Database of the ledger; SQLite in the data folder where absent.
@@ -137,6 +149,12 @@ impl Config {
             bandwidth: reader.parsed("bandwidth")?,
             max_memory: reader.parsed("max_memory")?,
             max_sessions: reader.parsed("max_sessions")?,
+            require_keys: reader.parsed("require_keys")?.unwrap_or_default(),
+            fee: reader.one("fee_basis_points", |text| text.parse().map_err(|_| ValueError::Fee))?.unwrap_or_default(),
+            store_prompts: reader.parsed("store_prompts")?.unwrap_or_default(),
+            keep_prompts: reader.parsed("keep_prompts_days")?,
+            keep_receipts: reader.parsed("keep_receipts_days")?,
+            keep_metrics: reader.parsed("keep_metrics_days")?,
             other_kernel_class: reader.parsed("other_kernel_class")?.unwrap_or_default(),
             rebalance_interval: reader.parsed("rebalance_interval")?.unwrap_or(Seconds::FIVE_MINUTES),
             prefix_sharing: reader.parsed("prefix_sharing")?.unwrap_or_default(),
@@ -172,6 +190,15 @@ impl Config {
             (Switch::On, _) | (Switch::Auto, Role::Discovery) => RelayRole::Always,
             (Switch::Auto, _) => RelayRole::Auto,
             (Switch::Off, _) => RelayRole::Never,
+        }
+    }
+
+    /// Whether requests need an API key: where nobody decided, not on this machine alone.
+    pub fn keys_required(&self) -> bool {
+        match self.require_keys {
+            Switch::On => true,
+            Switch::Off => false,
+            Switch::Auto => !self.http.is_loopback(),
         }
     }
 
@@ -226,6 +253,7 @@ impl Config {
             model => self.model, "model", "--model", |value| value;
             precision => self.precision, "precision", "--precision", |value| value;
             quantize => self.quantize, "quantize", "--quantize", |value| value;
+            require_keys => self.require_keys, "require_keys", "--require-keys", |value| value;
             price => self.price_per_token, "price_per_token_far", "--price", |value| value;
             layers => self.layers, "layers", "--layers", |value| value;
             device => self.device, "device", "--device", |value| value;

@@ -106,6 +106,26 @@ fn payments_read_the_coordinators_section_where_their_own_is_silent() {
 }
 
 #[test]
+fn keys_are_required_where_others_reach_the_api() {
+    for (file, required) in [
+        ("", false),
+        ("http = '0.0.0.0:8100'", true),
+        ("http = '[::1]:8100'", false),
+        ("http = 'api.example.org:8100'", true),
+        ("http = '0.0.0.0:8100'\nrequire_keys = 'off'", false),
+        ("require_keys = 'on'", true),
+    ] {
+        let (_dir, sources) = with_file(file);
+        assert_eq!(load(Role::Coordinator, &sources).unwrap().keys_required(), required, "{file}");
+    }
+    let (_dir, sources) =
+        with_file("[coordinator]\nfee_basis_points = 250\nkeep_receipts_days = 0\nstore_prompts = 'on'");
+    let config = load(Role::Coordinator, &sources).unwrap();
+    assert_eq!((config.fee.basis_points(), config.store_prompts), (250, StorePrompts::On));
+    assert_eq!((config.keep_receipts.map(Days::get), config.keep_metrics), (Some(None), None));
+}
+
+#[test]
 fn a_wrong_file_is_refused_with_line_value_and_remedy() {
     for (text, parts) in [
         ("\ntreads = 2", &["far-mesh.toml:2", "`treads`", "did you mean `threads`"][..]),
@@ -126,6 +146,11 @@ fn a_wrong_file_is_refused_with_line_value_and_remedy() {
         ("[payments]\nrpc_url = 'ftp://node'", &["far-mesh.toml:2", "(hidden)", "https://"]),
         ("[provider]\nchain_id = 1", &["`chain_id`", "[provider]", "[payments]"]),
         ("quantize = 'q2'", &["q2", "none, q8_0 or q4_0"]),
+        ("fee_basis_points = 2.5", &["fee_basis_points", "2.5", "250 for 2.5 %"]),
+        ("fee_basis_points = 10001", &["10001", "0 to 10000"]),
+        ("keep_prompts_days = -1", &["keep_prompts_days", "0 for ever"]),
+        ("require_keys = 'yes'", &["auto, on or off"]),
+        ("store_prompts = true", &["store_prompts is true or false"]),
         ("a = 1\nb", &["far-mesh.toml:2:", "not valid TOML"]),
         ("psk = 'k'\nlisten = '/ip4/0.0.0.0/udp/1/quic-v1'", &["far-mesh.toml:2", "quic-v1", "far-mesh.toml:1", "tcp"]),
     ] {

@@ -1,6 +1,12 @@
 //! Small typed values of settings.
 
-use std::{fmt, num::NonZeroUsize, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    str::FromStr,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +17,9 @@ const MAX_SESSIONS: u16 = 4096;
 
 /// Longest time between two looks: a day.
 const MAX_SECONDS: u32 = 86_400;
+
+/// Most days that something is kept: a hundred years.
+const MAX_DAYS: u32 = 36_500;
 
 /// Most threads that compute: more than the processors of any machine this runs on.
 const MAX_THREADS: usize = 1024;
@@ -38,6 +47,10 @@ pub struct Sessions(u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(u32);
 
+/// Days that something is kept; 0 is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(Option<NonZeroU32>);
+
 /// A SHA-256, in hexadecimal wherever it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -56,6 +69,11 @@ impl HttpAddress {
     /// Name or address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether only this machine reaches it. A name other than `localhost` may be anywhere.
+    pub fn is_loopback(&self) -> bool {
+        self.host.parse::<IpAddr>().map_or(self.host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback())
     }
 
     /// Port; 0 is a free one.
@@ -189,6 +207,21 @@ impl fmt::Display for Seconds {
     }
 }
 
+impl Days {
+    /// How many; `None` where it is for ever.
+    pub fn get(self) -> Option<NonZeroU32> {
+        self.0
+    }
+}
+
+impl FromStr for Days {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let number = text.parse().ok().filter(|number| *number <= MAX_DAYS);
+        number.map(|number| Self(NonZeroU32::new(number))).ok_or(ValueError::Days { most: MAX_DAYS })
+    }
+}
+
 impl FromStr for Sha256 {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
@@ -253,6 +286,22 @@ mod tests {
     }
 
     #[test]
+    fn loopback_is_told_from_the_rest() {
+        for (address, loopback) in [
+            ("127.0.0.1:1", true),
+            ("127.8.9.1:1", true),
+            ("[::1]:1", true),
+            ("localhost:1", true),
+            ("0.0.0.0:1", false),
+            ("[::]:1", false),
+            ("10.0.0.1:1", false),
+            ("localhost.example.org:1", false),
+        ] {
+            assert_eq!(address.parse::<HttpAddress>().unwrap().is_loopback(), loopback, "{address}");
+        }
+    }
+
+    #[test]
     fn memory_and_threads() {
         assert_eq!("6GiB".parse(), Ok(ByteSize(6 << 30)));
         assert_eq!("512 mb".parse(), Ok(ByteSize(512_000_000)));
@@ -269,6 +318,11 @@ mod tests {
         assert_eq!("0".parse::<Seconds>().unwrap().interval(), None);
         for bad in ["", "-1", "86401", "5m"] {
             assert!(bad.parse::<Seconds>().is_err(), "{bad:?}");
+        }
+        assert_eq!("0".parse::<Days>().unwrap().get(), None);
+        assert_eq!("400".parse::<Days>().unwrap().get(), NonZeroU32::new(400));
+        for bad in ["", "-1", "36501", "1.5", "a year"] {
+            assert!(bad.parse::<Days>().is_err(), "{bad:?}");
         }
         for bad in ["", "0", "-1", "4097", "many"] {
             assert!(bad.parse::<Sessions>().is_err(), "{bad:?}");

@@ -7,7 +7,7 @@ use far_mesh_core::{
     coordinator::Prompt,
     id::{ModelHash, NodeId, SessionId, Span},
     route::RegionWish,
-    session::{Event, GenerateError, Sampling},
+    session::{Event, GenerateError, Request, Sampling},
 };
 use futures::{future::BoxFuture, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
@@ -23,13 +23,20 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Every model known, with who serves what of it.
     fn models(&self) -> BoxFuture<'_, Vec<ServedModel>>;
 
+    /// Checks a call and turns its prompt into tokens. Nothing is opened or computed: what it may cost is known then, and
+    /// can be held before it is spent.
+    ///
+    /// # Errors
+    /// [`EngineError`], by who can mend it.
+    fn prepare(&self, call: GenerateCall) -> BoxFuture<'_, Result<Prepared, EngineError>>;
+
     /// Opens a session along a route; its first token need not be there yet.
     ///
     /// Cancel-safe: a dropped future leaves nothing open.
     ///
     /// # Errors
     /// [`EngineError`], by who can mend it.
-    fn start(&self, call: GenerateCall) -> BoxFuture<'_, Result<Generation, EngineError>>;
+    fn start(&self, prepared: Prepared) -> BoxFuture<'_, Result<Generation, EngineError>>;
 }
 
 /// A model, and who serves it.
@@ -81,29 +88,25 @@ pub struct GenerateCall {
     pub logprobs: Option<u8>,
 }
 
-/// A session that runs.
-pub struct Generation {
-    /// The session.
+/// A session that can be started.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The session: nobody used it before.
     pub session: SessionId,
-    /// Positions of the prompt.
-    pub prompt_tokens: u32,
-    /// The hops it runs along; who is paid for the tokens so far if it does not come to its end.
-    pub route: Vec<RouteHop>,
-    /// Tokens, then [`Event::Done`]; or an error. Dropping it cancels the session on every hop.
-    pub events: BoxStream<'static, Result<Event, GenerateError>>,
-    /// Ends the events with [`Event::Done`] after the step on its way.
-    pub cancel: CancellationToken,
+    /// What is generated; it fits the model.
+    pub request: Request,
+    /// Where the hops should stand.
+    pub region: Option<RegionWish>,
     /// The model's tokens.
     pub vocabulary: Arc<dyn Vocabulary>,
 }
 
-/// A place in a route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteHop {
-    /// Who; `None` on this machine.
-    pub node: Option<NodeId>,
-    /// Which layers.
-    pub span: Span,
+/// A session that runs.
+pub struct Generation {
+    /// Tokens, then [`Event::Done`]; or an error. Dropping it cancels the session on every hop.
+    pub events: BoxStream<'static, Result<Event, GenerateError>>,
+    /// Ends the events with [`Event::Done`] after the step on its way.
+    pub cancel: CancellationToken,
 }
 
 /// A model's tokens, for log-probabilities.
@@ -170,13 +173,15 @@ impl ServedModel {
     }
 }
 
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generation")
-            .field("session", &self.session)
-            .field("prompt_tokens", &self.prompt_tokens)
-            .field("route", &self.route)
-            .finish_non_exhaustive()
+        f.debug_struct("Generation").finish_non_exhaustive()
     }
 }
 

@@ -108,6 +108,11 @@ impl ApiError {
         }
     }
 
+    /// The ledger does not write or read: the request may be repeated.
+    pub(super) fn ledger_failed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_failed", message).retry_after(RETRY_AFTER)
+    }
+
     fn unserved(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "layers_not_served", message).retry_after(RETRY_AFTER)
     }

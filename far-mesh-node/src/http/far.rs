@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -14,12 +14,14 @@ use far_mesh_core::{coordinator::Prompt, session};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{
+    access::Caller,
     app::App,
     body::JsonBody,
     engine::GenerateCall,
     error::ApiError,
     live::{self, Live, Priced, Settled},
     mesh,
+    open::{self, Asked},
     params::{conversation, params},
     sse,
 };
@@ -27,6 +29,7 @@ use super::{
 /// Goes on from a raw text.
 pub(super) async fn generate(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(mut request): JsonBody<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     if request.messages.is_some() {
@@ -35,12 +38,13 @@ pub(super) async fn generate(
     }
     let prompt =
         request.prompt.take().ok_or_else(|| ApiError::field("missing_field", "prompt", "prompt is missing"))?;
-    run(app, request, Prompt::Text(prompt), "prompt").await
+    run(app, caller, request, Prompt::Text(prompt), "prompt").await
 }
 
 /// Answers a conversation, or one message of the user.
 pub(super) async fn chat(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(mut request): JsonBody<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     let (messages, field) = match (request.prompt.take(), request.messages.take()) {
@@ -54,11 +58,12 @@ pub(super) async fn chat(
         }
     };
     let prompt = Prompt::Chat(conversation(messages)?);
-    run(app, request, prompt, field).await
+    run(app, caller, request, prompt, field).await
 }
 
 async fn run(
     app: Arc<App>,
+    caller: Caller,
     request: GenerateRequest,
     prompt: Prompt,
     prompt_field: &'static str,
@@ -74,7 +79,8 @@ async fn run(
         region: checked.region,
         logprobs: None,
     };
-    let mut live = live::start(&app, &model.name, call, prompt_field).await?;
+    let asked = Asked { model: &model.name, caller, calls: vec![call], prompt_field };
+    let mut live = open::start(&app, asked).await?.pop().ok_or_else(|| live::internal("there is no session"))?;
     let session = live.session;
     let mut response = if request.stream.unwrap_or(true) {
         live.ready(app.options.keep_alive).await?;

@@ -1,8 +1,8 @@
 //! A session while it is generated: a task that owns it, prices its tokens, and writes its account before it says "done".
 //!
 //! ```text
-//! Engine::start -> task { events -> price -> channel } -> Live -> SSE or one answer
-//!                       \-> Meter::begin ... Meter::settle | Meter::fail
+//! open -> task { Engine::start -> events -> price -> channel } -> Live -> SSE or one answer
+//!              \-> Meter::begin ... Meter::settle | Meter::fail
 //! ```
 //!
 //! The task outlives its client, so that what was done is recorded in every case. It notices at once when the client
@@ -17,7 +17,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use far_ledger::{Amount, Outcome};
+use far_ledger::{Amount, NewSession, Outcome};
 use far_mesh_core::{
     hop::Account,
     id::SessionId,
@@ -26,27 +26,21 @@ use far_mesh_core::{
 use futures::{Stream, StreamExt, stream::BoxStream};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     app::{App, Enlisted},
-    engine::{GenerateCall, Generation, RouteHop, Vocabulary},
+    engine::{Generation, Prepared, Vocabulary},
     error::ApiError,
     options::EVENTS_AHEAD,
 };
-use crate::metering;
+use crate::metering::{self, MeterError};
 
 /// How long a session whose client left may take to end well: the step under way, a repair, the hops' last receipts. After that
 /// it is dropped without a cost, since work without receipts is neither charged nor paid.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(10);
-
-const GONE: &str = "the client went away";
-const STOPPED: &str = "the coordinator was shut down";
-
-/// When to come back where all sessions are taken.
-const SESSIONS_RETRY: Duration = Duration::from_secs(1);
 
 /// Something that happened in a session, with its price.
 #[derive(Debug)]
@@ -73,41 +67,26 @@ pub(super) struct Live {
     over: bool,
 }
 
-/// Opens a session and its task; `prompt_field` is blamed for a prompt that does not fit.
-///
-/// # Errors
-/// 429 when all sessions are taken, or what the engine says.
-pub(super) async fn start(
+/// A session to run, and what its client sees of it.
+pub(super) fn session(
     app: &Arc<App>,
-    model: &str,
-    call: GenerateCall,
+    prepared: Prepared,
     prompt_field: &'static str,
-) -> Result<Live, ApiError> {
-    let permit = app.permits.clone().try_acquire_owned().map_err(|_| {
-        let message = format!("all {} sessions are taken: come back soon", app.options.max_sessions);
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_sessions", message).retry_after(SESSIONS_RETRY)
-    })?;
-    let generation = app.engine.start(call).await.map_err(|error| ApiError::from_engine(error, prompt_field))?;
-    // From here to the spawn there is no await: a client that goes away cannot leave a session without its record.
+    permit: Option<OwnedSemaphorePermit>,
+) -> (Task, Live) {
     let (sender, events) = mpsc::channel(EVENTS_AHEAD);
-    let live = Live {
-        session: generation.session,
-        vocabulary: generation.vocabulary.clone(),
-        events,
-        first: None,
-        over: false,
-    };
+    let (session, vocabulary) = (prepared.session, prepared.vocabulary.clone());
     let task = Task {
         app: app.clone(),
-        enlisted: app.enlist(generation.session),
-        model: model.to_owned(),
+        enlisted: app.enlist(session),
+        prepared,
         prompt_field,
         sender,
         stop: app.tasks.cancelled(),
+        deadline: Instant::now() + app.options.session,
         _permit: permit,
     };
-    app.tasks.spawn_graceful(task.run(generation));
-    Ok(live)
+    (task, Live { session, vocabulary, events, first: None, over: false })
 }
 
 impl Live {
@@ -149,63 +128,130 @@ impl Stream for Live {
     }
 }
 
-/// What the task of a session holds.
-struct Task {
+/// What the task of a session holds. Dropped, it never ran.
+pub(super) struct Task {
     app: Arc<App>,
     enlisted: Enlisted,
-    model: String,
+    prepared: Prepared,
     prompt_field: &'static str,
     sender: mpsc::Sender<Result<Priced, ApiError>>,
     stop: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    /// When it is cut off.
+    deadline: Instant,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// How a session ended.
 enum End {
     Done(Finish),
     Failed(ApiError),
+    /// Nobody waits for the rest.
+    Cut(Cut),
+    /// The same after tokens; with the account of the hops, unless that did not come in time.
+    Left(Cut, Option<Finish>),
+}
+
+/// Why a session is cut off.
+#[derive(Clone, Copy)]
+enum Cut {
     /// The client went away.
     Gone,
     /// The server ends.
     Stopped,
-    /// One of the two, after tokens; with the account of the hops, unless that did not come in time.
-    Left {
-        stopped: bool,
-        finish: Option<Finish>,
-    },
+    /// It takes longer than what is held for it.
+    Overdue,
+}
+
+impl Cut {
+    /// For the ledger.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Gone => "the client went away",
+            Self::Stopped => "the coordinator was shut down",
+            Self::Overdue => "the session took too long",
+        }
+    }
+
+    /// For the client, if there still is one.
+    fn told(self) -> ApiError {
+        match self {
+            Self::Gone => internal(self.reason()),
+            Self::Stopped => {
+                let message = "the coordinator is shutting down: send the request again";
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message)
+            }
+            Self::Overdue => {
+                let message = "the session took too long: go on from its text with another, or ask for fewer tokens";
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "session_too_long", message)
+            }
+        }
+    }
 }
 
 type Events = BoxStream<'static, Result<Event, GenerateError>>;
 
 impl Task {
-    async fn run(self, generation: Generation) {
-        let Generation { session, prompt_tokens, route, mut events, cancel, .. } = generation;
-        // Written while the prompt is computed, which it does not delay.
-        let (begun, first) = tokio::join!(self.app.meter.begin(session, &self.model), self.next(&mut events));
-        if let Err(error) = begun {
-            drop(events);
-            return self.tell(Err(ledger(&error))).await;
-        }
-        let (end, tokens) = self.pump(&mut events, first).await;
-        let end = match end {
-            End::Gone | End::Stopped if tokens > 0 => {
-                cancel.cancel();
-                let finish = timeout(CANCEL_DEADLINE, finish(&mut events)).await.ok().flatten();
-                End::Left { stopped: matches!(end, End::Stopped), finish }
+    /// Runs the session; `opening` is still to be written where nothing is held for it.
+    pub(super) async fn run(self, opening: Option<NewSession>) {
+        let begin = async {
+            match &opening {
+                Some(opening) => self.app.meter.begin(std::slice::from_ref(opening)).await,
+                None => Ok(()),
             }
-            end => end,
         };
-        drop(events);
-        let told = self.record(session, prompt_tokens, &route, end, tokens).await;
+        let open = async {
+            let mut generation = self.start().await?;
+            let first = self.next(&mut generation.events).await;
+            Ok((generation, first))
+        };
+        // Written while the prompt is computed, which it does not delay.
+        let (begun, opened) = tokio::join!(begin, open);
+        if let Err(error) = begun {
+            drop(opened);
+            self.tell(Err(ledger(&error))).await;
+            return self.undo(&error).await;
+        }
+        let (end, tokens) = match opened {
+            Ok((Generation { mut events, cancel }, first)) => match self.pump(&mut events, first).await {
+                (End::Cut(cut), tokens) if tokens > 0 => {
+                    cancel.cancel();
+                    let finish = timeout(CANCEL_DEADLINE, finish(&mut events)).await.ok().flatten();
+                    (End::Left(cut, finish), tokens)
+                }
+                ended => ended,
+            },
+            Err(end) => (end, 0),
+        };
+        let (told, accounts) = self.record(end, tokens).await;
         self.tell(told).await;
+        self.app.meter.keep(self.prepared.session, &accounts).await;
+    }
+
+    /// Starts the session, unless nobody wants it any more.
+    async fn start(&self) -> Result<Generation, End> {
+        let started = tokio::select! {
+            biased;
+            cut = self.cut() => return Err(End::Cut(cut)),
+            started = self.app.engine.start(self.prepared.clone()) => started,
+        };
+        started.map_err(|error| End::Failed(ApiError::from_engine(error, self.prompt_field)))
+    }
+
+    /// Waits until nobody waits for more.
+    async fn cut(&self) -> Cut {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Cut::Stopped,
+            () = self.sender.closed() => Cut::Gone,
+            () = sleep_until(self.deadline) => Cut::Overdue,
+        }
     }
 
     /// The next event, or the end.
     async fn next(&self, events: &mut Events) -> Result<TokenEvent, End> {
         let event = tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Err(End::Stopped),
-            () = self.sender.closed() => return Err(End::Gone),
+            cut = self.cut() => return Err(End::Cut(cut)),
             event = events.next() => event,
         };
         match event {
@@ -233,75 +279,71 @@ impl Task {
             };
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return (End::Stopped, tokens),
+                () = self.stop.cancelled() => return (End::Cut(Cut::Stopped), tokens),
                 sent = self.sender.send(Ok(Priced::Token { event, cost })) => if sent.is_err() {
-                    return (End::Gone, tokens);
+                    return (End::Cut(Cut::Gone), tokens);
                 },
             }
             next = self.next(events).await;
         }
     }
 
-    /// Writes how the session ended, and says what the client is told.
-    async fn record(
-        &self,
-        session: SessionId,
-        prompt_tokens: u32,
-        route: &[RouteHop],
-        end: End,
-        tokens: u32,
-    ) -> Result<Priced, ApiError> {
-        let meter = &self.app.meter;
+    /// Writes how the session ended, and says what the client is told and what the hops accounted for.
+    async fn record(&self, end: End, tokens: u32) -> (Result<Priced, ApiError>, Vec<Account>) {
+        let (meter, session) = (&self.app.meter, self.prepared.session);
         let performed = |tokens: u32, accounts: &[Account]| {
-            let positions = u64::from(prompt_tokens) + u64::from(tokens);
-            match accounts {
-                [] => metering::of_route(route.iter().map(|hop| (hop.node, hop.span)), positions, meter.own()),
-                accounts => metering::of_accounts(accounts, positions, meter.own()),
-            }
+            let positions = self.prepared.request.prompt.len() as u64 + u64::from(tokens);
+            metering::of_accounts(accounts, positions, meter.own())
         };
         match end {
-            End::Done(finish) => {
-                let tokens = finish.usage.completion_tokens;
-                match meter.settle(session, tokens, &performed(tokens, &finish.accounts)).await {
+            End::Done(mut finish) => {
+                let (tokens, accounts) = (finish.usage.completion_tokens, std::mem::take(&mut finish.accounts));
+                let told = match meter.settle(session, tokens, &performed(tokens, &accounts)).await {
                     Ok(outcome) => Ok(Priced::Done(Box::new(Settled { finish, outcome }))),
                     Err(error) => {
-                        self.fail(session, &error.to_string()).await;
+                        self.fail(&error.to_string()).await;
                         Err(ledger(&error))
                     }
-                }
+                };
+                (told, accounts)
             }
             End::Failed(error) => {
-                self.fail(session, &format!("after {tokens} tokens: {}", error.message)).await;
-                Err(error)
+                self.fail(&format!("after {tokens} tokens: {}", error.message)).await;
+                (Err(error), Vec::new())
             }
-            End::Gone => {
-                self.fail(session, GONE).await;
-                Err(internal(GONE))
+            End::Cut(cut) => {
+                self.fail(cut.reason()).await;
+                (Err(cut.told()), Vec::new())
             }
-            End::Stopped => {
-                self.fail(session, STOPPED).await;
-                Err(stopping())
+            End::Left(cut, None) => {
+                self.fail(&format!("{}; its hops did not account for it in time", cut.reason())).await;
+                (Err(cut.told()), Vec::new())
             }
-            End::Left { stopped, finish } => {
-                let (reason, told) = if stopped { (STOPPED, stopping()) } else { (GONE, internal(GONE)) };
-                match finish {
-                    Some(finish) => {
-                        if let Err(error) = meter.settle(session, tokens, &performed(tokens, &finish.accounts)).await {
-                            tracing::error!(%session, %error, "work was done that is not in the ledger");
-                            self.fail(session, &format!("{reason}; {error}")).await;
-                        }
-                    }
-                    None => self.fail(session, &format!("{reason}; its hops did not account for it in time")).await,
+            End::Left(cut, Some(Finish { accounts, .. })) => {
+                if let Err(error) = meter.settle(session, tokens, &performed(tokens, &accounts)).await {
+                    tracing::error!(%session, %error, "work was done that is not in the ledger");
+                    self.fail(&format!("{}; {error}", cut.reason())).await;
                 }
-                Err(told)
+                (Err(cut.told()), accounts)
             }
         }
     }
 
-    async fn fail(&self, session: SessionId, reason: &str) {
+    async fn fail(&self, reason: &str) {
+        let session = self.prepared.session;
         tracing::warn!(%session, reason, "session failed");
         if let Err(error) = self.app.meter.fail(session, reason).await {
             tracing::error!(%session, %error, "the failure of a session is not in the ledger");
+        }
+    }
+
+    /// Fails the session where nobody knows whether its beginning was written.
+    pub(super) async fn undo(&self, error: &MeterError) {
+        if error.may_have_begun() {
+            let session = self.prepared.session;
+            if let Err(error) = self.app.meter.undo(session, &error.to_string()).await {
+                tracing::error!(%session, %error, "a session may be left as running in the ledger");
+            }
         }
     }
 
@@ -323,15 +365,11 @@ async fn finish(events: &mut Events) -> Option<Finish> {
     None
 }
 
-fn internal(message: impl Into<String>) -> ApiError {
+pub(super) fn internal(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
 }
 
-fn ledger(error: &metering::MeterError) -> ApiError {
+/// Nobody may send the request again on his own: it was run.
+fn ledger(error: &MeterError) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_failed", error.to_string())
-}
-
-fn stopping() -> ApiError {
-    let message = "the coordinator is shutting down: send the request again";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message)
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -19,7 +19,8 @@ use far_mesh_core::{
     route::PlanError,
 };
 
-use super::{app::App, engine::ServedModel, error::ApiError, far::contribution};
+use super::{access::Caller, app::App, engine::ServedModel, error::ApiError, far::contribution};
+use crate::metering::Holder;
 
 /// `GET /health`.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -78,6 +79,7 @@ pub(super) async fn nodes(State(app): State<Arc<App>>, Path(id): Path<String>) -
 /// `GET /sessions/{id}`.
 pub(super) async fn session(
     State(app): State<Arc<App>>,
+    Extension(Caller(holder)): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<SessionAccount>, ApiError> {
     let unknown = || ApiError::new(StatusCode::NOT_FOUND, "session_not_found", format!("session {id:?} is not known"));
@@ -87,7 +89,9 @@ pub(super) async fn session(
         .meter
         .session(parsed)
         .await
-        .map_err(|error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_failed", error.to_string()))?
+        .map_err(|error| ApiError::ledger_failed(error.to_string()))?
+        // Whether there is one of somebody else's is not told.
+        .filter(|(session, _)| belongs(session, holder.as_ref()))
         .ok_or_else(unknown)?;
     let status = match session.status {
         Status::Running => SessionState::Running,
@@ -112,6 +116,11 @@ pub(super) async fn session(
         completed_at_ms: session.completed_at.map(far_ledger::UnixMillis::get),
         contributions: rows.iter().map(|row| contribution(&row.contribution)).collect(),
     }))
+}
+
+/// Whether a session may be seen: one that an account pays for by its holders alone.
+fn belongs(session: &far_ledger::Session, holder: Option<&Holder>) -> bool {
+    session.begun.payer.as_ref().is_none_or(|payer| holder.is_some_and(|holder| holder.account == payer.account))
 }
 
 /// The model that a request names, or the only one; every layer of it is served.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::metering::HELD;
+
 /// Bounds of the server.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -20,6 +22,9 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Pause after which a stream gets a comment, so that no proxy takes it for dead: half of the usual 30 s.
     pub keep_alive: Duration,
+    /// How long a session may take, clients that read slowly included: less than what it may cost is held ([`HELD`]), and
+    /// a context of 128 Ki tokens at little more than three a second.
+    pub session: Duration,
     /// How long live streams may go on once the server is asked to end.
     pub drain: Duration,
 }
@@ -34,6 +39,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
+            session: HELD / 2,
             drain: Duration::from_secs(30),
         }
     }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     access::{self, Access},
+    account,
     app::App,
     engine::Engine,
     error::ApiError,
@@ -125,6 +126,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
         .route("/sessions/{id}", get(mesh::session))
+        .route("/account", get(account::account))
         .route_layer(middleware::from_fn_with_state(app.clone(), access::check));
     Router::new()
         .route("/health", get(mesh::health))

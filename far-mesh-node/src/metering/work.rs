@@ -20,35 +20,20 @@ pub struct Performed {
 /// None is counted for more than the session's `positions`.
 pub fn of_accounts(accounts: &[Account], positions: u64, own: NodeId) -> Performed {
     let work = |account: &Account| Work {
+        node_id: account.node.unwrap_or(own).to_string(),
+        layers_start: account.span.start(),
+        layers_end: account.span.end(),
+        tokens: account.tokens.min(positions),
         compute_ms: u64::try_from(account.compute.as_millis()).unwrap_or(u64::MAX),
         exact: account.exact,
-        ..one(account.node, account.span, account.tokens.min(positions), own)
     };
     let asked = accounts.iter().map(|account| token_layers(account.span, account.counted.min(positions))).sum();
     Performed { work: accounts.iter().map(work).collect(), asked }
 }
 
-/// The work of a route that was left before its hops could account for it: each ran its layers for all `positions`.
-pub fn of_route(route: impl IntoIterator<Item = (Option<NodeId>, Span)>, positions: u64, own: NodeId) -> Performed {
-    let route: Vec<_> = route.into_iter().collect();
-    let asked = route.iter().map(|(_, span)| token_layers(*span, positions)).sum();
-    Performed { work: route.into_iter().map(|(node, span)| one(node, span, positions, own)).collect(), asked }
-}
-
 /// Positions and layers are bounded far below the square root of what fits.
 fn token_layers(span: Span, positions: u64) -> u64 {
     u64::from(span.len()).saturating_mul(positions)
-}
-
-fn one(node: Option<NodeId>, span: Span, tokens: u64, own: NodeId) -> Work {
-    Work {
-        node_id: node.unwrap_or(own).to_string(),
-        layers_start: span.start(),
-        layers_end: span.end(),
-        tokens,
-        compute_ms: 0,
-        exact: true,
-    }
 }
 
 #[cfg(test)]
@@ -70,6 +55,7 @@ mod tests {
             counted: 9,
             compute: Duration::from_micros(2500),
             exact: true,
+            receipts: Vec::new(),
         };
         let Performed { work, asked } = of_accounts(&[account(None, "0..10"), account(Some(other), "10..30")], 8, own);
         assert_eq!(asked, 240);
@@ -80,10 +66,14 @@ mod tests {
             "8 positions, not 9"
         );
         assert_eq!(work[1].node_id, other.to_string());
-        assert_eq!(
-            of_route([(None, "0..10".parse().unwrap())], 8, own).work[0],
-            Work { compute_ms: 0, ..work[0].clone() }
-        );
+    }
+
+    #[test]
+    fn what_nobody_accounts_for_is_not_paid_by_guess() {
+        let Performed { work, asked } = of_accounts(&[], 8, NodeId::random());
+        let price = Price::new(Amount::from_nano(7).unwrap());
+        let settled = Outcome::settle_vouched(price, FeeRate::ZERO, 3, &work, asked, UnixMillis::now());
+        assert!(settled.is_err(), "{settled:?}");
     }
 
     proptest! {
@@ -105,6 +95,7 @@ mod tests {
                     counted: positions,
                     compute: Duration::ZERO,
                     exact: true,
+                    receipts: Vec::new(),
                 }
             }).collect();
             let price = Price::new(Amount::from_nano(nano).unwrap());

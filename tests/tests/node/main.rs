@@ -11,6 +11,7 @@ mod doctor;
 mod embed;
 mod events;
 mod folder;
+mod keys;
 mod ledger;
 mod models;
 mod openai;

@@ -186,6 +186,7 @@ impl HopSession for MockSession {
             counted: self.cache.positions.into(),
             compute: self.compute,
             exact: true,
+            receipts: Vec::new(),
         };
         async move { Ok(vec![account]) }.boxed()
     }

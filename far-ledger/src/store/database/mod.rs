@@ -41,7 +41,7 @@ mod sql;
 mod sqlite;
 
 pub(crate) use pool::{Database, Runs, Topic, Transaction};
-pub(crate) use query::query;
+pub(crate) use query::{Query, query};
 pub(crate) use retry::{Repeatable, of_the_database, reading, retry};
 pub(crate) use row::{Row, bad};
 pub(crate) use rows::{Batch, Kind, Rows, batch};

@@ -137,6 +137,61 @@ async fn what_a_lost_coordinator_held_is_released() {
 }
 
 #[tokio::test]
+async fn sessions_of_one_request_begin_together_or_not_at_all() {
+    let (_bed, store) = ledger().await;
+    user(&store, "alice", 1_000).await;
+    user(&store, "bob", 50).await;
+    let three = |most| ["s", "t", "u"].map(|id| paid_session(id, "alice", most));
+    match store.begin_sessions(&three(334)).await {
+        Err(BeginError::Insufficient { account, available, needed }) => {
+            assert_eq!((account.as_str(), available.nano(), needed.nano()), ("alice", 1_000, 1_002));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((store.session("s").await.unwrap(), stands(&store, "alice").await), (None, (1_000, 0)));
+    let mut mixed = three(300).to_vec();
+    mixed.push(paid_session("v", "bob", 51));
+    assert!(matches!(store.begin_sessions(&mixed).await, Err(BeginError::Insufficient { .. })));
+    let beyond = store.begin_sessions(&three(i64::MAX)).await;
+    assert!(matches!(beyond, Err(BeginError::Insufficient { .. })), "{beyond:?}");
+    store.begin_sessions(&three(333)).await.unwrap();
+    store.begin_sessions(&three(333)).await.unwrap();
+    assert_eq!(stands(&store, "alice").await, (1_000, 999), "a repetition holds nothing more");
+    let other = store.begin_sessions(&three(1)).await;
+    assert!(matches!(other, Err(BeginError::Conflict { .. })), "{other:?}");
+    store.begin_sessions(&[]).await.unwrap();
+    assert_eq!(store.audit().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_starts_again_ends_what_it_left() {
+    let (_bed, store) = ledger().await;
+    user(&store, "alice", 1_000).await;
+    let of = |coordinator: &str, session| NewSession { coordinator: Some(coordinator.into()), ..session };
+    let sessions = [
+        of("one", paid_session("s", "alice", 200)),
+        of("one", paid_session("t", "alice", 200)),
+        of("one", session("free")),
+        of("two", paid_session("u", "alice", 200)),
+        session("nobody's"),
+    ];
+    store.begin_sessions(&sessions).await.unwrap();
+    store.finalize_session("s", &outcome_for("a", 1, nano(7))).await.unwrap();
+    assert_eq!(store.release_left("three", at(5)).await.unwrap(), 0);
+    assert_eq!(store.release_left("one", at(5)).await.unwrap(), 2);
+    assert_eq!(store.release_left("one", at(6)).await.unwrap(), 0);
+    assert_eq!(stands(&store, "alice").await, (993, 200));
+    for (id, status) in [("s", Status::Completed), ("t", Status::Failed), ("free", Status::Failed)] {
+        let stored = store.session(id).await.unwrap().unwrap();
+        assert_eq!((stored.status, stored.begun.coordinator.as_deref()), (status, Some("one")), "{id}");
+    }
+    for id in ["u", "nobody's"] {
+        assert_eq!(store.session(id).await.unwrap().unwrap().status, Status::Running, "{id}");
+    }
+    assert_eq!(store.audit().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_cost_beyond_what_was_held_is_paid_only_where_there_is_enough() {
     let (_bed, store) = ledger().await;
     user(&store, "alice", 1_000).await;

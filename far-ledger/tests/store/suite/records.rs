@@ -100,6 +100,8 @@ fn receipt(session: &str, first_position: u32, received_at: i64) -> ReceiptRow {
         layers_end: 10,
         first_position,
         tokens: 32,
+        first_step: 3,
+        last_step: 34,
         model_hash: "ab".repeat(32),
         kernel_class: "cpu/f32/1".into(),
         input_commitment: "01".repeat(32),

@@ -150,7 +150,7 @@ impl Receipts {
                 _ => tracing::warn!(%node, %reason, "a receipt is refused"),
             }
         }
-        for Accepted { node, span, tokens, counted } in
+        for Accepted { node, span, tokens, counted, .. } in
             settlement.accepted.iter().filter(|hop| hop.tokens < hop.counted)
         {
             tracing::info!(%node, %span, tokens, counted, "work without receipts is not paid");

@@ -43,7 +43,9 @@ async fn start(args: &DemoArgs, config: &Config, dir: &Path) -> Result<(LocalMes
     let psk = dir.join("mesh.key");
     identity::load_or_create_psk(&psk)?;
     progress.say(&format!("starting discovery, {} providers and a coordinator", args.providers));
-    let computing = parts::computing_flags(config);
+    // It asks its own coordinator, whatever a file says of those that serve others.
+    let mut computing = parts::computing_flags(config);
+    computing.extend(["--require-keys".into(), "off".into()]);
     let mesh = LocalMesh::start(LocalConfig {
         program: parts::own_program()?,
         model: path,

@@ -16,10 +16,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
+        access::Caller,
         app::{App, unix_seconds},
         engine::{GenerateCall, ServedModel, Vocabulary},
         error::ApiError,
-        live::{self, Live, Priced, Settled},
+        live::{Live, Priced, Settled},
+        open::{self, Asked},
         sse,
     },
     logprobs::Entry,
@@ -49,6 +51,7 @@ pub(super) trait Shape: Copy + Send + Sync + 'static {
 /// A request, checked.
 #[derive(Debug)]
 pub(super) struct Plan {
+    pub(super) caller: Caller,
     pub(super) model: ServedModel,
     /// One session each: all choices of the first prompt, then of the second...
     pub(super) calls: Vec<GenerateCall>,
@@ -84,16 +87,13 @@ struct Choice {
 
 /// Runs a request.
 pub(super) async fn run<S: Shape>(app: Arc<App>, plan: Plan) -> Result<Response, ApiError> {
-    let Plan { model, calls, choices, prompt_field, stream, include_usage } = plan;
-    let starts = calls.into_iter().map(|call| live::start(&app, &model.name, call, prompt_field).boxed());
-    let mut lives = try_join_all(starts).await?;
+    let Plan { caller, model, calls, choices, prompt_field, stream, include_usage } = plan;
+    let mut lives = open::start(&app, Asked { model: &model.name, caller, calls, prompt_field }).await?;
     let sessions: Vec<_> = lives.iter().map(|live| live.session).collect();
     let head = Head::new::<S>(&model, &lives);
     let counts_prompt = |index: usize| index.is_multiple_of(choices.max(1));
     let mut response = if stream {
-        if let [first, ..] = lives.as_mut_slice() {
-            first.ready(app.options.keep_alive).await?;
-        }
+        try_join_all(lives.iter_mut().map(|live| live.ready(app.options.keep_alive))).await?;
         let chunks = Chunks::<S>::new(head, lives, counts_prompt, include_usage);
         sse::respond(stream::unfold(chunks, Chunks::next), app.options.keep_alive)
     } else {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{Extension, extract::State, response::Response};
 use far_mesh_client::schema::{Message, Region, Stop};
 use far_mesh_core::coordinator::Prompt;
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
+        access::Caller,
         app::App,
         body::JsonBody,
         engine::GenerateCall,
@@ -57,6 +58,7 @@ pub(in crate::http) struct ChatRequest {
 /// Answers a conversation.
 pub(in crate::http) async fn chat(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let text_format = request.response_format.as_ref().is_some_and(|format| format["type"] == "text");
@@ -92,6 +94,7 @@ pub(in crate::http) async fn chat(
         logprobs,
     };
     let plan = Plan {
+        caller,
         model,
         calls: choices_of(&call, choices),
         choices,

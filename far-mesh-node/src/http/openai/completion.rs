@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, response::Response};
+use axum::{Extension, extract::State, response::Response};
 use far_mesh_client::schema::{Region, Stop};
 use far_mesh_core::coordinator::Prompt;
 use serde::Deserialize;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
+        access::Caller,
         app::App,
         body::JsonBody,
         engine::GenerateCall,
@@ -76,6 +77,7 @@ impl Prompts {
 /// Goes on from one prompt or several.
 pub(in crate::http) async fn completion(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     refuse_unsupported(&[
@@ -114,6 +116,7 @@ pub(in crate::http) async fn completion(
     };
     let calls = prompts.into_iter().flat_map(|prompt| choices_of(&call(prompt), choices)).collect();
     let plan = Plan {
+        caller,
         calls,
         model,
         choices,

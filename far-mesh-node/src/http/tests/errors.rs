@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use far_ledger::Amount;
 use far_mesh_core::{hop::HopError, session::GenerateError};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -11,7 +12,10 @@ use super::{
     mock::{self, MODEL, MockEngine, Step},
     within,
 };
-use crate::http::{Access, Denied, Options};
+use crate::{
+    http::{Access, Denied, Options},
+    metering::Holder,
+};
 
 const GENERATE: &str = "/inference/generate";
 const CHAT: &str = "/v1/chat/completions";
@@ -210,11 +214,11 @@ async fn more_sessions_than_there_may_be_are_429() {
 struct Keys;
 
 impl Access for Keys {
-    fn admit<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<(), Denied>> {
+    fn admit<'a>(&'a self, key: Option<&'a str>) -> BoxFuture<'a, Result<Option<Holder>, Denied>> {
         Box::pin(async move {
             match key {
-                Some("fl_good") => Ok(()),
-                Some("fl_poor") => Err(Denied::NoBalance),
+                Some("fl_good") => Ok(None),
+                Some("fl_poor") => Err(Denied::NoBalance { available: Amount::ZERO, needed: Amount::MAX }),
                 Some("fl_fast") => Err(Denied::TooFast { retry_after: Duration::from_millis(1500) }),
                 Some(_) => Err(Denied::UnknownKey),
                 None => Err(Denied::MissingKey),

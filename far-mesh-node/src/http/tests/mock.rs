@@ -13,13 +13,13 @@ use far_mesh_core::{
     coordinator::Prompt,
     hop::{Account, HopError},
     id::{ModelHash, NodeId, SessionId, Span},
-    session::{Event, Finish, FinishReason, GenerateError, TokenEvent, TokenLogprob, Usage},
+    session::{Event, Finish, FinishReason, GenerateError, Request, TokenEvent, TokenLogprob, Usage},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{Engine, EngineError, GenerateCall, Generation, Offer, RouteHop, ServedModel, Vocabulary};
+use crate::http::{Engine, EngineError, GenerateCall, Generation, Offer, Prepared, ServedModel, Vocabulary};
 
 /// Context of the mock's model.
 pub(super) const CONTEXT: u32 = 64;
@@ -43,6 +43,8 @@ pub(super) struct MockEngine {
     pub(super) tail: &'static str,
     pub(super) healthy: bool,
     pub(super) calls: Mutex<Vec<GenerateCall>>,
+    /// Sessions that were started.
+    pub(super) started: AtomicU32,
     /// Number of sessions that are open.
     pub(super) open: watch::Sender<usize>,
 }
@@ -79,6 +81,7 @@ impl MockEngine {
             tail: "",
             healthy: true,
             calls: Mutex::default(),
+            started: AtomicU32::new(0),
             open: watch::Sender::new(0),
         }
     }
@@ -142,10 +145,10 @@ impl Engine for MockEngine {
         async { self.models.clone() }.boxed()
     }
 
-    fn start(&self, call: GenerateCall) -> BoxFuture<'_, Result<Generation, EngineError>> {
+    fn prepare(&self, call: GenerateCall) -> BoxFuture<'_, Result<Prepared, EngineError>> {
         async move {
             self.calls.lock().unwrap().push(call.clone());
-            let model = self.models.iter().find(|model| model.hash == call.model).unwrap();
+            assert!(self.models.iter().any(|model| model.hash == call.model));
             let prompt_tokens = Self::prompt_tokens(&call)?;
             let max_tokens = call.max_tokens.unwrap_or(crate::http::DEFAULT_MAX_TOKENS.min(CONTEXT));
             if prompt_tokens == 0 {
@@ -154,18 +157,29 @@ impl Engine for MockEngine {
             if call.max_tokens.is_some() && prompt_tokens + max_tokens as usize > CONTEXT as usize {
                 return Err(GenerateError::TooLong { prompt_tokens, max_tokens, context_tokens: CONTEXT }.into());
             }
-            let session = SessionId::random();
-            let mut route: Vec<_> =
-                model.offers.iter().map(|offer| RouteHop { node: Some(offer.node), span: offer.span }).collect();
-            route.sort_by_key(|hop| hop.span);
+            let GenerateCall { sampling, stop, logprobs, region, .. } = call;
+            let request = Request { prompt: vec![0; prompt_tokens], max_tokens, sampling, stop, logprobs };
+            Ok(Prepared { session: SessionId::random(), request, region, vocabulary: Arc::new(Words) })
+        }
+        .boxed()
+    }
+
+    fn start(&self, prepared: Prepared) -> BoxFuture<'_, Result<Generation, EngineError>> {
+        async move {
+            self.started.fetch_add(1, Ordering::SeqCst);
+            let Prepared { session, request: Request { prompt, max_tokens, logprobs, .. }, .. } = prepared;
+            let prompt_tokens = prompt.len();
+            let mut route = self.models[0].offers.clone();
+            route.sort_by_key(|offer| offer.span);
             let usage = |tokens| Usage { prompt_tokens: prompt_tokens as u32, completion_tokens: tokens };
-            let account = |hop: &RouteHop, tokens: u32| Account {
-                node: hop.node,
+            let account = |hop: &Offer, tokens: u32| Account {
+                node: Some(hop.node),
                 span: hop.span,
                 tokens: u64::from(tokens) + prompt_tokens as u64 - 1,
                 counted: u64::from(tokens) + prompt_tokens as u64 - 1,
                 compute: Duration::from_millis(7),
                 exact: true,
+                receipts: Vec::new(),
             };
             let finish = |tokens: u32, reason| Finish {
                 session,
@@ -187,7 +201,7 @@ impl Engine for MockEngine {
                     Step::Wait(go) => Err(go.clone()),
                     Step::Fail(error) => Ok(Err(error.clone())),
                     Step::Say(text) => {
-                        let logprobs = call.logprobs.map(|top| {
+                        let logprobs = logprobs.map(|top| {
                             (-0.5, (0..top).map(|id| TokenLogprob { id: id.into(), logprob: -1.0 }).collect())
                         });
                         index += 1;
@@ -228,14 +242,7 @@ impl Engine for MockEngine {
                     }
                 }
             });
-            Ok(Generation {
-                session,
-                prompt_tokens: prompt_tokens as u32,
-                route,
-                events: events.take_until(cancel.clone().cancelled_owned()).chain(left).boxed(),
-                cancel,
-                vocabulary: Arc::new(Words),
-            })
+            Ok(Generation { events: events.take_until(cancel.clone().cancelled_owned()).chain(left).boxed(), cancel })
         }
         .boxed()
     }

@@ -3,6 +3,7 @@
 mod connections;
 mod errors;
 mod far;
+mod keys;
 mod mock;
 mod openai;
 
@@ -10,14 +11,15 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use far_ledger::{Ledger, Store};
 use far_mesh_client::Client;
-use far_mesh_core::id::NodeId;
+use far_mesh_core::{id::NodeId, task::Tasks};
 use mock::MockEngine;
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{Access, OpenAccess, Options, Server};
-use crate::metering::Meter;
+use crate::metering::{Meter, Terms};
 
 /// A server with everything that a test looks at.
 struct Rig {
@@ -28,7 +30,8 @@ struct Rig {
     store: Arc<Ledger>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
-    _dir: tempfile::TempDir,
+    writers: Tasks,
+    _dir: TempDir,
 }
 
 impl Rig {
@@ -38,8 +41,23 @@ impl Rig {
 
     async fn with(engine: MockEngine, options: Options, access: Arc<dyn Access>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Ledger::open(dir.path().join("ledger.db")).await.unwrap());
-        let meter = Meter::new(store.clone(), "0.0001".parse().unwrap(), NodeId::random());
+        let store = Ledger::open(dir.path().join("ledger.db")).await.unwrap();
+        Self::over(dir, store, engine, options, access, Terms::default()).await
+    }
+
+    /// The same over a ledger that is there; the price is always 0.0001 FAR.
+    async fn over(
+        dir: TempDir,
+        store: Ledger,
+        engine: MockEngine,
+        options: Options,
+        access: Arc<dyn Access>,
+        terms: Terms,
+    ) -> Self {
+        let terms = Terms { price: "0.0001".parse().unwrap(), ..terms };
+        let (meter, scribes) = Meter::new(store.clone(), terms, NodeId::random());
+        let (store, writers) = (Arc::new(store), Tasks::new());
+        writers.spawn_graceful(scribes.run(writers.cancelled()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -53,6 +71,7 @@ impl Rig {
             store,
             server: tokio::spawn(server.serve(listener, shutdown.clone())),
             shutdown,
+            writers,
             _dir: dir,
         }
     }
@@ -95,6 +114,7 @@ impl Rig {
         self.shutdown.cancel();
         drop((self.client, self.http));
         within(self.server).await.unwrap();
+        within(self.writers.shutdown()).await;
         Ended { store: self.store, _dir: self._dir }
     }
 }
@@ -102,7 +122,7 @@ impl Rig {
 /// What is left of a server.
 struct Ended {
     store: Arc<Ledger>,
-    _dir: tempfile::TempDir,
+    _dir: TempDir,
 }
 
 /// Fails a test that hangs.

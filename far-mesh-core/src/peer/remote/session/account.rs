@@ -54,7 +54,7 @@ pub(super) async fn close(mut session: RemoteSession) -> Vec<Account> {
         session.receipts.left(&place.hop, place.from..done);
     }
     let present = || session.places.iter().zip(&said).filter(|(place, _)| place.link.is_some());
-    let settlement = session.receipts.settle(present().map(|(place, _)| (&place.hop, place.from..done)));
+    let mut settlement = session.receipts.settle(present().map(|(place, _)| (&place.hop, place.from..done)));
     let mut accounts = std::mem::take(&mut session.mending.left);
     accounts.extend(present().map(|(place, tally)| of(place, *tally, wall)));
     // Of one span the one that was lost stays first.
@@ -63,6 +63,9 @@ pub(super) async fn close(mut session: RemoteSession) -> Vec<Account> {
     for account in &mut accounts {
         if let Some(node) = account.node {
             (account.tokens, account.counted) = accepted(&settlement, node, account.span);
+            let mut hops = settlement.accepted.iter_mut();
+            let hop = hops.find(|hop| (hop.node, hop.span) == (node, account.span));
+            account.receipts = hop.map(|hop| std::mem::take(&mut hop.receipts)).unwrap_or_default();
         }
     }
     let in_route = |node| present().any(|(place, _)| Some(place.hop.node) == node);
@@ -98,7 +101,8 @@ async fn last_words(link: &mut Link, mut next: Option<Link>, deadline: Instant) 
 
 fn of(place: &Place, tally: Option<Tally>, wall: Duration) -> Account {
     let compute = tally.map_or(Duration::ZERO, |tally| Duration::from_micros(tally.compute_us).min(wall));
-    Account { node: Some(place.hop.node), span: place.hop.span, tokens: 0, counted: 0, compute, exact: place.exact }
+    let (node, span, exact) = (Some(place.hop.node), place.hop.span, place.exact);
+    Account { node, span, tokens: 0, counted: 0, compute, exact, receipts: Vec::new() }
 }
 
 /// A node that left a place and took it again later has one account.

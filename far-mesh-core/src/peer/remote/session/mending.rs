@@ -136,7 +136,15 @@ impl RemoteSession {
         let cut = Receipts::cut(self.done_tokens).max(*from);
         self.receipts.left(hop, std::mem::replace(from, cut)..cut);
         let (node, span, compute) = (Some(hop.node), hop.span, Duration::ZERO);
-        self.mending.left.push(Account { node, span, tokens: 0, counted: 0, compute, exact: *exact });
+        self.mending.left.push(Account {
+            node,
+            span,
+            tokens: 0,
+            counted: 0,
+            compute,
+            exact: *exact,
+            receipts: Vec::new(),
+        });
         self.mending.since.get_or_insert_with(Instant::now);
         let touches = |mend: &Mend| mend.range.start <= at + 1 && at <= mend.range.end;
         if self.mending.mend.as_ref().is_some_and(touches) {

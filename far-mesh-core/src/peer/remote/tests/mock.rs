@@ -206,7 +206,10 @@ impl HopSession for MockSession {
     fn close(self: Box<Self>) -> BoxFuture<'static, Result<Vec<Account>, HopError>> {
         let (span, tokens) = (self.hop.span, self.tokens);
         let compute = self.hop.delay * u32::try_from(tokens).unwrap();
-        async move { Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true }]) }.boxed()
+        async move {
+            Ok(vec![Account { node: None, span, tokens, counted: tokens, compute, exact: true, receipts: Vec::new() }])
+        }
+        .boxed()
     }
 }
 

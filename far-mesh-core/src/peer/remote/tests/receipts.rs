@@ -9,7 +9,7 @@ use crate::{
     hop::{Account, Input},
     id::{ModelHash, SessionId},
     peer::{ServeConfig, serve},
-    receipt::{Cell, Committer, Signed, Work},
+    receipt::{Cell, Committer, Receipt, Signed, Work},
 };
 
 /// Positions of a session's prompt, in chunks that end within cells, and tokens behind it: four cells and a part.
@@ -39,7 +39,19 @@ fn with_a_foreign_key(mesh: &mut Mesh, at: usize) {
 async fn every_position_of_every_hop_has_a_receipt() {
     for cuts in [&[0, 1][..], &[0, 1, 2], &[0, 1, 2, 3], &[0, 1, 2, 3, 4, 5]] {
         let mesh = Mesh::new(cuts);
-        assert_eq!(paid(&accounts(&mesh).await), vec![(ALL, ALL); cuts.len() - 1]);
+        let accounts = accounts(&mesh).await;
+        assert_eq!(paid(&accounts), vec![(ALL, ALL); cuts.len() - 1]);
+        for account in &accounts {
+            let positions: u32 = account.receipts.iter().map(|receipt| receipt.work().tokens).sum();
+            assert_eq!(u64::from(positions), ALL, "the receipts behind the account come with it");
+            for receipt in &account.receipts {
+                assert_eq!((Some(receipt.work().node), receipt.work().span), (account.node, account.span));
+                let (hop, witness) = (*receipt.hop_signature(), *receipt.witness_signature());
+                let kept = Receipt::from_parts(receipt.work().clone(), hop, witness);
+                assert_eq!((&kept, kept.verify()), (receipt, Ok(())), "what is kept of it can be checked again");
+                assert!(Receipt::from_parts(receipt.work().clone(), witness, hop).verify().is_err());
+            }
+        }
         mesh.all_free().await;
     }
 }
