@@ -126,6 +126,16 @@ pub enum CommandError {
     /// The coordinator did not start.
     #[error("the coordinator did not start")]
     Coordinator(#[from] coordinator::StartError),
+    /// The coordinator keeps its books elsewhere, or never ran.
+    #[error(
+        "there is no ledger at {}: a coordinator or `far-mesh keys create` makes it; name its data folder with --data-dir, or its \
+         database with POSTGRES_URL",
+        .path.display()
+    )]
+    NoLedger {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The ledger could not be opened.
     #[error("the ledger cannot be used")]
     Ledger(#[from] OpenError),

@@ -153,7 +153,7 @@ async fn a_key_pays_for_what_it_uses() {
         }
     }
     let account = bob.account().await.unwrap();
-    assert!(served >= 1 && served < 24, "{served}");
+    assert!((1..24).contains(&served), "{served}");
     assert_eq!((nano(&account.balance_far), account.reserved_far.as_str()), (5_000_000 - spent, "0"));
 
     let revoked = told(&folder, &["revoke", &id[..12]]).await;

@@ -1,22 +1,11 @@
 //! Why something is not done to accounts and keys.
 
-use std::path::PathBuf;
-
 use far_ledger::store::{AccountError, KeyError, ReadError, TopUpError};
 
 /// Why something is not done to accounts and keys.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
-    /// The coordinator keeps its books elsewhere, or never ran.
-    #[error(
-        "there is no ledger at {}: name the coordinator's --data-dir or its POSTGRES_URL; `far-mesh keys create` makes one",
-        .path.display()
-    )]
-    NoLedger {
-        /// Where it was looked for.
-        path: PathBuf,
-    },
     /// There is no such account.
     #[error("there is no account {account:?}: `far-mesh keys list` shows all, `far-mesh keys create` opens one")]
     UnknownAccount {

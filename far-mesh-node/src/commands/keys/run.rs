@@ -22,14 +22,16 @@ const LEAST: usize = 8;
 /// # Errors
 /// [`CommandError`] with what is wrong and the remedy; nothing was changed then.
 pub async fn run(args: KeysArgs, config: Config) -> Result<(), CommandError> {
-    let location = books::location(&config);
-    match (&args.command, &location) {
-        (KeysCommand::Create { .. }, Location::File(_)) => make_folder(&config.data_dir)?,
-        // A slip in the folder's name must not make an empty ledger.
-        (_, Location::File(path)) if !path.exists() => return Err(KeysError::NoLedger { path: path.clone() }.into()),
-        _ => {}
-    }
-    let ledger = Ledger::open(location).await?;
+    let ledger = match &args.command {
+        KeysCommand::Create { .. } => {
+            let location = books::location(&config);
+            if let Location::File(_) = location {
+                make_folder(&config.data_dir)?;
+            }
+            Ledger::open(location).await?
+        }
+        _ => books::open(&config).await?,
+    };
     let done = match args.command {
         KeysCommand::Create { account, label, wallet, json } => create(&ledger, &account, &label, wallet, json).await,
         KeysCommand::List { account, json } => list::list(&ledger, account.as_deref(), json).await,

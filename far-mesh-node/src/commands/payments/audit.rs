@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::AuditArgs,
-    commands::{CommandError, print, print_json, until_interrupted},
+    commands::{CommandError, books, print, print_json, until_interrupted},
     config::Config,
 };
 
@@ -26,7 +26,7 @@ struct Found {
 
 pub(super) async fn run(args: AuditArgs, config: &Config) -> Result<(), CommandError> {
     let work = async {
-        let ledger = setup::ledger(config).await?;
+        let ledger = books::open(config).await?;
         let found = look(&ledger, config).await;
         ledger.close().await;
         Ok(found?)

@@ -27,15 +27,6 @@ pub enum PaymentsError {
         /// The flag.
         flag: &'static str,
     },
-    /// There is no ledger.
-    #[error(
-        "there is no ledger at {}: a coordinator makes it; name its data folder with --data-dir, or its database with POSTGRES_URL",
-        path.display()
-    )]
-    NoLedger {
-        /// Where it would be.
-        path: PathBuf,
-    },
     /// Nobody can be asked for the password.
     #[error(
         "no password for the keystore {}: name a file with --keystore-password-file, set FAR_MESH_KEYSTORE_PASSWORD, or run this on a \

@@ -14,11 +14,11 @@ use tokio::{fs::File, io::AsyncWrite};
 
 use crate::{
     cli::ExportArgs,
-    commands::{CommandError, until_interrupted},
+    commands::{CommandError, books, until_interrupted},
     config::Config,
 };
 
-use super::{PaymentsError, setup, text::count};
+use super::{PaymentsError, text::count};
 
 /// Standard output of a command that does nothing meanwhile: a slow reader may hold it up.
 struct Stdout;
@@ -42,7 +42,7 @@ pub(super) async fn run(args: ExportArgs, config: &Config) -> Result<(), Command
     let earnings =
         Earnings { from: args.from.unwrap_or_default(), to: args.to.unwrap_or(end), node_id: args.node.clone() };
     let work = async {
-        let ledger = setup::ledger(config).await?;
+        let ledger = books::open(config).await?;
         let written = match &args.output {
             Some(path) => {
                 let failed = |source| CommandError::Write { path: path.clone(), source };

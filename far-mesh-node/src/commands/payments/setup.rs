@@ -12,7 +12,6 @@ use far_ledger::{
     Ledger, UnixMillis,
     evm::{Address, Chain, FeePolicy, HttpOptions, HttpTransport, LocalSigner, Password},
     payout::{Funds, Payer, PayerConfig, PayoutContract},
-    store::Location,
 };
 
 use crate::{
@@ -21,17 +20,6 @@ use crate::{
 };
 
 use super::PaymentsError;
-
-/// The ledger, which must be there: one that was made by mistake would owe nobody anything.
-pub(super) async fn ledger(config: &Config) -> Result<Ledger, CommandError> {
-    let location = books::location(config);
-    if let Location::File(path) = &location
-        && !path.exists()
-    {
-        return Err(PaymentsError::NoLedger { path: path.clone() }.into());
-    }
-    Ok(Ledger::open(location).await?)
-}
 
 /// The chain behind the endpoint; nothing is asked yet.
 pub(super) fn chain(config: &Config) -> Result<Chain, PaymentsError> {
@@ -84,7 +72,7 @@ impl Paying {
         // The cheapest first: settings, then the chain, then the ledger, and only then the key.
         let keystore = keystore(config)?;
         let funds = funds(config, &chain, &contract).await?;
-        let ledger = ledger(config).await?;
+        let ledger = books::open(config).await?;
         let signer = open(config, keystore).await?;
         let account = far_ledger::evm::Signer::address(&signer);
         let mut how = PayerConfig::new(contract);

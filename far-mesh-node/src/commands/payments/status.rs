@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::PaymentsStatusArgs,
-    commands::{CommandError, print, print_json, until_interrupted},
+    commands::{CommandError, books, print, print_json, until_interrupted},
     config::Config,
 };
 
@@ -18,7 +18,7 @@ use super::{PaymentsError, batches, setup, shortage};
 
 pub(super) async fn run(args: PaymentsStatusArgs, config: &Config) -> Result<(), CommandError> {
     let work = async {
-        let ledger = setup::ledger(config).await?;
+        let ledger = books::open(config).await?;
         let shown = match (&args.node, args.wallet) {
             (Some(node), _) => of_node(&ledger, node, &args).await,
             (None, Some(wallet)) => of_wallet(&ledger, wallet, &args).await,
