@@ -349,7 +349,7 @@ mod tests {
             ("once --payout-contract 0x52908400098527886e0F7030069857D2E4169EE7", "checksum"),
             ("once --confirmations soon", "finalized"),
             ("once --max-fee-gwei 1e9", "gwei"),
-            ("once --minimum -1", "minimum"),
+            ("once --minimum=-1", "digits and one decimal point"),
             ("export --from yesterday", "YYYY-MM-DD"),
             ("export --to 2026-02-30", "YYYY-MM-DD"),
             ("status --node a --wallet 0x52908400098527886E0F7030069857D2E4169EE7", "--wallet"),

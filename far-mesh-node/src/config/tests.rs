@@ -143,7 +143,7 @@ fn a_wrong_file_is_refused_with_line_value_and_remedy() {
         ("wallet = '0x5aaEb6053F3E94C9b9A09f33669435E7Ef1BeAed'", &["checksum", "copy it again"]),
         ("wallet = '0x0000000000000000000000000000000000000000'", &["zero address"]),
         ("precision = 'exact'\nquantize = 'q8_0'", &["far-mesh.toml:1", "far-mesh.toml:2", "q8_0", "drop one"]),
-        ("[payments]\nrpc_url = 'ftp://node'", &["far-mesh.toml:2", "(hidden)", "https://"]),
+        ("rpc_url = 'ftp://node'", &["far-mesh.toml:1", "(hidden)", "https://"]),
         ("[provider]\nchain_id = 1", &["`chain_id`", "[provider]", "[payments]"]),
         ("quantize = 'q2'", &["q2", "none, q8_0 or q4_0"]),
         ("fee_basis_points = 2.5", &["fee_basis_points", "2.5", "250 for 2.5 %"]),

@@ -131,8 +131,8 @@ async fn top_up(
             "balance_far": now.balance.to_string(),
         }));
     }
-    let said = if added { "added" } else { "were added before, nothing changed:" };
-    print(&format!("{amount} FAR {said} to account {account}, reference {key}; its balance is {} FAR\n", now.balance))
+    let said = if added { "added to" } else { "were added before, and are not again, to" };
+    print(&format!("{amount} FAR {said} account {account}, reference {key}; its balance is {} FAR\n", now.balance))
 }
 
 #[cfg(test)]
