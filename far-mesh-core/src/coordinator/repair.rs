@@ -16,7 +16,7 @@ use crate::{
     route::{Offer, PlanRequest, RegionWish, Route, plan},
 };
 
-/// How often the mesh is asked again where nobody can take the place: a node that was started anew announces itself within
+/// How often the mesh is asked again where nobody can take the place, and it may be waited: a node that was started anew announces itself within
 /// this time.
 const LOOKS: u32 = 3;
 
@@ -71,7 +71,7 @@ impl Repair {
                 Err(error) => error,
             };
             look += 1;
-            if look > LOOKS {
+            if look > LOOKS || !loss.wait {
                 return Err(error);
             }
             if look > 1 {

@@ -41,6 +41,8 @@ pub(super) struct Mend {
     /// Of its `Reroute` frames and probes.
     pub(super) number: u64,
     pub(super) began: Instant,
+    /// It was waited for somebody to come.
+    pub(super) waited: bool,
     stage: Stage,
     before: Agreed,
     after: Agreed,
@@ -91,12 +93,12 @@ pub(super) enum Progress {
 }
 
 impl Mend {
-    /// A repair of `range`, whose plan is to come. `before` and `after` tell whether there is a survivor beside it.
+    /// A repair of `range`, whose plan is to come, with or without waiting for somebody. `before` and `after` tell whether there is a survivor beside it.
     pub(super) fn new(
         range: Range<usize>,
         number: u64,
         now: Instant,
-        plan: Found,
+        (plan, waited): (Found, bool),
         (before, after): (bool, bool),
         silent: Vec<Silent>,
     ) -> Self {
@@ -105,6 +107,7 @@ impl Mend {
             range,
             number,
             began: now,
+            waited,
             stage: Stage::Planning(plan),
             before: agreed(before),
             after: agreed(after),

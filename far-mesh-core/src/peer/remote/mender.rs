@@ -48,4 +48,6 @@ pub struct Loss {
     pub context_tokens: u32,
     /// Positions that will be sent again.
     pub done_tokens: u32,
+    /// Nobody was found before: it may be waited for a node to come.
+    pub wait: bool,
 }

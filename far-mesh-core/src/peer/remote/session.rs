@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     hop::{Account, Done, HopError, HopSession, OpenSession, Step},
+    id::NodeId,
     peer::wire::{Frame, Link, LinkError, Rerouted},
 };
 
@@ -75,6 +76,8 @@ struct Place {
     accusations: u32,
     /// The last change of neighbours that it was told of.
     rerouted: u64,
+    /// The nodes before and behind it that it was told of last.
+    named: [Option<NodeId>; 2],
     /// First position that it is paid for; when it is lost, that which its successor is paid for.
     from: u32,
     /// How many it handed in.
@@ -250,7 +253,7 @@ impl RemoteSession {
 impl Place {
     fn new(route: &RemoteRoute, hop: RemoteHop, link: Link, exact: bool, from: u32) -> Self {
         let relayed = !route.dialer.is_direct(hop.node);
-        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, from, receipts: 0 }
+        Self { hop, link: Some(link), exact, relayed, accusations: 0, rerouted: 0, named: [None; 2], from, receipts: 0 }
     }
 }
 

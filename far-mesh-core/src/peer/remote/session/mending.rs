@@ -175,7 +175,12 @@ impl RemoteSession {
             if self.is_switching() {
                 return Ok(false);
             }
-            self.begin(start)?;
+            self.mending.tries += 1;
+            if self.mending.tries > MAX_REPAIRS {
+                let reason = format!("{MAX_REPAIRS} repairs brought the session no further");
+                return Err(self.hopeless(&HopError::Refused { reason }));
+            }
+            self.begin(self.lost_from(start), false)?;
             // Its probes are to be sent.
             return Ok(true);
         }
@@ -191,7 +196,7 @@ impl RemoteSession {
                 self.mending.without.retain(|node| !slow.contains(node));
                 self.mending.mend = None;
             }
-            Progress::Hopeless(why) => return Err(self.hopeless(&why)),
+            Progress::Hopeless(why) => self.widen(&why)?,
             Progress::Refused(node, refusal) => self.refused(node, refusal)?,
             Progress::Silent(silent) => self.silent(silent)?,
         }
@@ -214,35 +219,61 @@ impl RemoteSession {
         self.lose(at, self.places[at].hop.lost(reason))
     }
 
-    /// Asks who can take the lost places from `start` on, and the others whether they are there.
-    fn begin(&mut self, start: usize) -> Result<(), HopError> {
-        let Some(mender) = self.route.mender.clone() else { return Err(HopError::Closed) };
+    /// The lost places beside each other from `start` on.
+    fn lost_from(&self, start: usize) -> Range<usize> {
         let lost = self.places[start..].iter().take_while(|place| place.link.is_none()).count();
-        let range = start..start + lost;
-        self.mending.tries += 1;
-        self.mending.number += 1;
-        if self.mending.tries > MAX_REPAIRS {
-            let reason = format!("{MAX_REPAIRS} repairs brought the session no further");
-            return Err(self.hopeless(&HopError::Refused { reason }));
+        start..start + lost
+    }
+
+    /// Nobody can take the places. A hop beside them may serve their layers too: it gives up its own where that lets the wider
+    /// stretch be served. Where no stretch can be, it is waited for somebody to come.
+    fn widen(&mut self, why: &HopError) -> Result<(), HopError> {
+        let Some(mend) = self.mending.mend.take() else { return Ok(()) };
+        if mend.waited {
+            return Err(self.hopeless(why));
         }
-        let loss = self.loss(range.clone(), None).ok_or(HopError::Closed)?;
+        let is_lost = |at: usize| self.places.get(at).is_some_and(|place| place.link.is_none());
+        let mut wide = mend.range.start.saturating_sub(1)..(mend.range.end + 1).min(self.places.len());
+        while wide.start > 0 && is_lost(wide.start - 1) {
+            wide.start -= 1;
+        }
+        while is_lost(wide.end) {
+            wide.end += 1;
+        }
+        if wide != mend.range {
+            return self.begin(wide, false);
+        }
+        match self.places.iter().position(|place| place.link.is_none()) {
+            Some(start) => self.begin(self.lost_from(start), true),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks who can take the places of `range`, and the others whether they are there; `wait` lets it be waited for somebody
+    /// to come.
+    fn begin(&mut self, range: Range<usize>, wait: bool) -> Result<(), HopError> {
+        let Some(mender) = self.route.mender.clone() else { return Err(HopError::Closed) };
+        self.mending.number += 1;
+        let loss = self.loss(range.clone(), wait, None).ok_or(HopError::Closed)?;
         let sides = (loss.before.is_some(), loss.after.is_some());
         let (number, now) = (self.mending.number, Instant::now());
         let silent = |place: &Place| {
             let (node, moved) = (place.hop.node, place.link.as_ref()?.moved_bytes());
             Some(Silent { node, until: now + self.route.patience(node), moved })
         };
-        let silent = self.places.iter().filter_map(silent).collect();
-        self.mending.mend = Some(Mend::new(range, number, now, mender.replace(loss), sides, silent));
+        let beside = self.places.iter().enumerate().filter(|(at, _)| !range.contains(at));
+        let silent = beside.filter_map(|(_, place)| silent(place)).collect();
+        self.mending.mend = Some(Mend::new(range, number, now, (mender.replace(loss), wait), sides, silent));
         self.probe(REPAIR | number)
     }
 
     /// What is to be replaced at `range`.
-    fn loss(&self, range: Range<usize>, slow: Option<NodeId>) -> Option<Loss> {
+    fn loss(&self, range: Range<usize>, wait: bool, slow: Option<NodeId>) -> Option<Loss> {
         let (first, last) = (&self.places.get(range.start)?.hop, &self.places.get(range.end - 1)?.hop);
         let span = Span::new(first.span.start(), last.span.end()).ok()?;
         let node = |place: Option<&Place>| place.map(|place| place.hop.node);
-        let present = self.places.iter().filter(|place| place.link.is_some()).map(|place| place.hop.node);
+        let others = self.places.iter().enumerate().filter(|(at, _)| !range.contains(at)).map(|(_, place)| place);
+        let present = others.filter(|place| place.link.is_some()).map(|place| place.hop.node);
         let class = self.mending.classes.iter().find(|(of, _)| of.covers(span) || of.start() == span.start());
         Some(Loss {
             span,
@@ -253,13 +284,21 @@ impl RemoteSession {
             dtype: self.request.dtype,
             context_tokens: self.request.context_tokens,
             done_tokens: self.history.positions() as u32,
+            wait,
         })
     }
 
     /// Opens the hops that were found and names them to the survivors beside them.
     fn open_new(&mut self, hops: Vec<RemoteHop>) -> Result<(), HopError> {
-        let Some(mend) = &self.mending.mend else { return Ok(()) };
+        let Some(mend) = self.mending.mend.take() else { return Ok(()) };
         let (range, number) = (mend.range.clone(), mend.number);
+        // Where the stretch is wider than what was lost.
+        for at in range.clone() {
+            if self.places[at].link.is_some() {
+                self.vacate(at);
+            }
+        }
+        self.mending.mend = Some(mend);
         let span = (self.places[range.start].hop.span.start(), self.places[range.end - 1].hop.span.end());
         let covered = RemoteRoute::new(self.route.dialer.clone(), hops.clone());
         let covered = covered.map(|route| crate::hop::Hop::span(&route));
@@ -290,8 +329,10 @@ impl RemoteSession {
             mend.open(hops, opening, round_trip, self.mending.tries - 1);
         }
         for (at, reroute) in told.into_iter().flatten() {
-            let Some(Place { hop, link: Some(link), rerouted, .. }) = self.places.get_mut(at) else { continue };
+            let Some(Place { hop, link: Some(link), rerouted, named, .. }) = self.places.get_mut(at) else { continue };
             *rerouted = number;
+            let told = [reroute.source, reroute.next.as_ref().map(|next| next.node)];
+            *named = std::array::from_fn(|side| told[side].or(named[side]));
             if let Err(error) = link.queue(Frame::Reroute(Box::new(reroute))) {
                 let error = hop.lost(error.to_string());
                 self.lose(at, error)?;

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     hop::{Hop, HopError, HopSession, Rows},
-    id::NodeId,
+    id::{NodeId, Span},
     limits::{MAX_RECEIPT_TOKENS, MAX_STEPS_IN_FLIGHT},
-    peer::ServeConfig,
+    peer::{RemoteHop, ServeConfig},
 };
 
 const CUTS: [u32; 4] = [0, 1, 2, 3];
@@ -168,6 +168,35 @@ async fn prompts_on_their_way_survive() {
                     session.submit(step).await.unwrap();
                 }
             }
+        }
+    }
+}
+
+/// The node of the first hop has the layers of the second too, and nobody else does: it gives up its place for a wider one.
+#[tokio::test(start_paused = true)]
+async fn a_hop_beside_the_lost_one_may_be_the_only_one_that_serves_its_layers() {
+    let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
+    for way in [Way::Vanishes, Way::FallsSilent] {
+        for step in [1, 4, 20, 31] {
+            let mut mesh = Mesh::with(&CUTS, ServeConfig::default(), |at, mock| {
+                if at == 0 {
+                    mock.span = Span::new(0, 2).unwrap();
+                }
+            });
+            mesh.spares = [(0, 0, 2), (2, 2, 3)]
+                .map(|(at, start, end)| RemoteHop { span: Span::new(start, end).unwrap(), ..mesh.hops[at].clone() })
+                .into();
+            let (route, _) = mesh.mended();
+            let mut session = route.open(mesh.request()).await.unwrap();
+            let disturbed = run(session.as_mut(), 5, |seq| {
+                if seq == step {
+                    lose(&mut mesh, 1, way);
+                }
+            });
+            let (outputs, pause) = disturbed.await.unwrap_or_else(|e| panic!("{way:?} {step}: {e}"));
+            assert!(outputs == alone, "{way:?} before step {step}");
+            assert!(pause < Duration::from_millis(1100), "{way:?} before step {step}: {pause:?}");
+            session.close().await.unwrap();
         }
     }
 }

@@ -49,6 +49,8 @@ impl RemoteSession {
                 let error = self.places[accused].hop.lost(format!("{reason} (seen by node {by} with layers {span})"));
                 self.lose(accused, error)
             }
+            // It did not take the place that it was named for, and is no neighbour any more.
+            None if accuser.named.contains(&Some(node)) => Ok(()),
             None => {
                 let error = accuser.hop.lost(format!("it blames node {node}, which is not beside it: {reason}"));
                 self.lose(at, error)
@@ -63,7 +65,7 @@ impl RemoteSession {
         tracing::info!(session = %self.request.session, %node, factor = slow.factor, takes = ?slow.takes, "a hop is slow");
         mender.slow(node, slow.factor);
         if self.mending.mend.is_none()
-            && let Some(loss) = self.loss(slow.at..slow.at + 1, Some(node))
+            && let Some(loss) = self.loss(slow.at..slow.at + 1, false, Some(node))
         {
             self.mending.suspect = Some((slow, mender.replace(loss)));
         }
