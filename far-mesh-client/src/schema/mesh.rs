@@ -167,6 +167,42 @@ pub struct DayUsage {
     pub cost_far: String,
 }
 
+/// `GET /nodes/{node_id}/payments`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePayments {
+    /// The node.
+    pub node_id: String,
+    /// Where it is paid; without one it earns and is not paid.
+    pub wallet: Option<String>,
+    /// All it earned.
+    pub earned_far: String,
+    /// What of it was paid.
+    pub paid_far: String,
+    /// What of it is still owed.
+    pub unpaid_far: String,
+    /// The newest payments, newest first.
+    pub payments: Vec<Payment>,
+}
+
+/// A node's part of a payout batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payment {
+    /// When its week ended, in milliseconds since 1970 UTC.
+    pub week_end_ms: i64,
+    /// The batch, as the payout contract knows it.
+    pub batch_id: String,
+    /// How the batch stands: `planned`, `signed`, `submitted`, `mined`, `confirmed` or `halted`.
+    pub status: String,
+    /// The node's part of it.
+    pub amount_far: String,
+    /// The transaction that pays it.
+    pub tx_hash: Option<String>,
+    /// The block of the transaction.
+    pub block_number: Option<u64>,
+    /// When it was seen settled.
+    pub confirmed_at_ms: Option<i64>,
+}
+
 /// What became of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,6 +11,6 @@ pub use error::{ErrorBody, ErrorDetail};
 pub use event::{Contribution, Done, Event, FinishReason, Generated, Payload, Token, Usage};
 pub use mesh::{
     AccountInfo, Coverage, DayUsage, Health, MeshStatus, ModelInfo, ModelList, ModelStatus, NodeInfo, NodeList,
-    PartHealth, SessionAccount, SessionState,
+    NodePayments, PartHealth, Payment, SessionAccount, SessionState,
 };
 pub use request::{Content, GenerateRequest, Message, Part, Region, Stop};

@@ -24,6 +24,7 @@ mod open;
 mod openai;
 mod options;
 mod params;
+mod payments;
 mod rate;
 mod server;
 mod sse;

@@ -28,7 +28,7 @@ use super::{
     error::ApiError,
     far, mesh, openai,
     options::Options,
-    sse,
+    payments, sse,
     stall::StallGuard,
 };
 use crate::metering::Meter;
@@ -133,6 +133,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/mesh/status", get(mesh::status))
         .route("/models", get(mesh::models))
         .route("/models/{id}/nodes", get(mesh::nodes))
+        .route("/nodes/{node_id}/payments", get(payments::payments))
         .merge(costly)
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_route)

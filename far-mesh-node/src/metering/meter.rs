@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use far_ledger::{
-    Account, FeeRate, Ledger, NewSession, Node, Outcome, Payer, Session, Store, UnixMillis, Usage,
+    Account, FeeRate, Ledger, NewSession, Node, NodeEarnings, Outcome, Payer, Session, Store, UnixMillis, Usage,
     contribution::ContributionRow,
     cost::{CostError, Price, RunningCost},
     field::MAX_PROMPT_BYTES,
     ingest::{self, Ingest, IngestError, ingest},
+    payout::{NodePayment, PayError},
     session::OutcomeError,
     store::{BackendError, BeginError, FailError, FinalizeError, NodeError, ReadError},
 };
@@ -97,6 +98,9 @@ pub enum MeterError {
     /// The ledger cannot be read.
     #[error("the ledger was not read: {0}")]
     Read(#[from] ReadError),
+    /// Payments cannot be read.
+    #[error("payments were not read: {0}")]
+    Payments(#[from] PayError),
 }
 
 impl Meter {
@@ -241,6 +245,19 @@ impl Meter {
         let mut usage = self.ledger.usage(&holder.account, first, UnixMillis::now()).await?;
         usage.retain(|day| day.key == holder.key);
         Ok(Some((account, usage)))
+    }
+
+    /// What a node earned, and its newest `limit` payments, newest first; `None` for a node that the ledger does not know.
+    ///
+    /// # Errors
+    /// [`MeterError::Read`] or [`MeterError::Payments`].
+    pub async fn payments(
+        &self,
+        node_id: &str,
+        limit: u32,
+    ) -> Result<Option<(NodeEarnings, Vec<NodePayment>)>, MeterError> {
+        let Some(earned) = self.ledger.node_earnings(node_id).await? else { return Ok(None) };
+        Ok(Some((earned, self.ledger.node_payments(node_id, limit).await?)))
     }
 
     /// Whether the ledger works.

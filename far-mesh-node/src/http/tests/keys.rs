@@ -6,7 +6,10 @@ use far_ledger::{
     Amount, FeeRate, Party, Status, UnixMillis,
     store::{Kept, TopUp},
 };
-use far_mesh_client::{Client, Options as ClientOptions, schema::AccountInfo};
+use far_mesh_client::{
+    Client, Options as ClientOptions,
+    schema::{AccountInfo, NodePayments},
+};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -92,6 +95,17 @@ async fn a_request_is_charged_what_it_used_and_no_more() {
     assert_eq!((payer.account.as_str(), payer.reserve.nano()), ("alice", 40 * PRICE));
     let paid: i64 = rows.iter().map(|row| row.contribution.payment.nano()).sum();
     assert_eq!((paid, session.fee.nano()), (270_000, 30_000));
+    let of_node = |node: &str| format!("/nodes/{node}/payments");
+    let mut unpaid = 0;
+    for row in &rows {
+        let answer = rig.send(Method::GET, &of_node(&row.contribution.node_id), "", None).await;
+        assert_eq!(answer.status(), 200, "its owner has no key");
+        let earned: NodePayments = within(answer.json()).await.unwrap();
+        assert_eq!((earned.paid_far.as_str(), earned.payments.len()), ("0", 0));
+        unpaid += earned.unpaid_far.parse::<Amount>().unwrap().nano();
+    }
+    assert_eq!(unpaid, paid);
+    assert_eq!(rig.send(Method::GET, &of_node("nobody"), "", None).await.status(), 404);
     assert_eq!(rig.store.balance(&Party::Fees).await.unwrap(), Some(30_000));
     assert_eq!(rig.store.balance(&Party::Open).await.unwrap(), Some(0));
     assert_eq!(session.begun.prompt_text, None);
