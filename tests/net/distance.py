@@ -36,7 +36,7 @@ def main() -> None:
         providers = [lab.provider(layers, host) for layers, host in zip(THIRDS, hosts[1:])]
         for provider in providers:
             provider.await_ready()
-        coordinator = lab.start("coordinator", "coordinator", ["coordinator"]).await_ready()
+        coordinator = lab.coordinator().await_ready()
         lab.until_listed(coordinator, providers)
         per_token(coordinator, args.tokens, 1)
         near, near_words = per_token(coordinator, args.tokens, args.rounds)

@@ -61,7 +61,7 @@ class Mesh:
         self.providers = [[lab.provider(layers, host) for host in hosts] for layers, hosts in zip(THIRDS, PROVIDERS)]
         for provider in self.all():
             provider.await_ready()
-        self.coordinator = lab.start("coordinator", "coordinator", ["coordinator"]).await_ready()
+        self.coordinator = lab.coordinator().await_ready()
         lab.until_listed(self.coordinator, self.all())
 
     def all(self) -> list[Part]:

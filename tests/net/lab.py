@@ -123,6 +123,10 @@ class Lab:
         self.parts.append(part)
         return part
 
+    def coordinator(self) -> Part:
+        # Others reach its address, and none of them has a key.
+        return self.start("coordinator", "coordinator", ["coordinator", "--require-keys", "off"])
+
     def provider(self, layers: str, host: str) -> Part:
         return self.start(f"provider-{layers}", host, ["provider", "run", "--layers", layers])
 
