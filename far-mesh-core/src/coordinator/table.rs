@@ -250,7 +250,8 @@ impl Table {
         let mut aside = lock(&self.aside);
         // Many sessions may lose it at once; only a node that came back and is lost again waits longer.
         let wait = match aside.get(&node).filter(|before| before.since.elapsed() < SET_ASIDE) {
-            Some(before) if before.is_back(seq) => (before.wait * 2).min(SET_ASIDE),
+            // Never so long that it would not be asked any more.
+            Some(before) if before.is_back(seq) => (before.wait * 2).min(SET_ASIDE / 2),
             Some(before) => before.wait,
             None => ASK_AGAIN,
         };

@@ -25,6 +25,8 @@ pub(super) type Opened = (usize, Result<Link, Refusal>);
 /// Why a hop is not open.
 #[derive(Debug)]
 pub(super) enum Refusal {
+    /// Nobody answers where it is said to be.
+    Unreached(HopError),
     /// Its own word, or what was seen of it.
     Own(HopError),
     /// Its word on a neighbour.
@@ -56,7 +58,7 @@ pub(super) async fn open(route: RemoteRoute, request: OpenSession) -> Result<Rem
     while let Ok(Some((at, opened))) = timeout_at(deadline, opening.next()).await {
         match opened {
             Ok(link) => links[at] = Some(link),
-            Err(Refusal::Own(error)) => return Err(error),
+            Err(Refusal::Unreached(error) | Refusal::Own(error)) => return Err(error),
             Err(Refusal::Neighbour { node, reason }) => {
                 hearsay.get_or_insert_with(|| blame_neighbour(&route.hops, at, node, &reason));
                 deadline = deadline.min(Instant::now() + GRACE);
@@ -105,7 +107,8 @@ pub(super) fn invitations(
 pub(super) fn open_hop(dialer: Arc<dyn Dialer>, at: usize, hop: RemoteHop, open: Open) -> BoxFuture<'static, Opened> {
     let opened = async move {
         let lost = |reason: String| Refusal::Own(hop.lost(reason));
-        let stream = dialer.open(hop.node, hop.addrs.clone()).await.map_err(|error| lost(error.to_string()))?;
+        let stream = dialer.open(hop.node, hop.addrs.clone()).await;
+        let stream = stream.map_err(|error| Refusal::Unreached(hop.lost(error.to_string())))?;
         let mut link = Link::new(stream, open.session);
         link.limit_payload(0);
         link.send(Frame::Open(Box::new(open))).await.map_err(|error| lost(error.to_string()))?;

@@ -5,9 +5,9 @@
 //! or nobody serves the layers.
 
 mod blame;
+mod stretch;
 
 use std::{
-    ops::Range,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use crate::{
     id::{NodeId, Span},
     peer::{
         remote::{
-            Loss, RemoteHop, RemoteRoute,
+            RemoteHop, RemoteRoute,
             mend::{Mend, Progress, Silent},
             mender::Found,
             open::{Refusal, invitations, open_hop},
@@ -35,6 +35,9 @@ use crate::{
 /// a mesh that lies.
 const MAX_REPAIRS: u32 = 12;
 
+/// Most that are not counted, since nobody was there: adverts outlive who dies, and to find out takes a moment.
+const MAX_UNREACHED: u32 = 128;
+
 /// More than this moves on a link only where something else than the probe and what it answers is on its way.
 const SIGN_OF_LIFE_BYTES: u64 = 8 * 1024;
 
@@ -46,8 +49,10 @@ pub(super) struct Mending {
     mend: Option<Mend>,
     /// Repairs so far.
     number: u64,
-    /// Repairs since the last result.
+    /// Repairs since the last result that came as far as a node.
     tries: u32,
+    /// And those that did not.
+    unreached: u32,
     /// When the hops were lost that are being replaced.
     since: Option<Instant>,
     /// The new hops run earlier steps again.
@@ -72,6 +77,7 @@ impl Mending {
             mend: None,
             number: 0,
             tries: 0,
+            unreached: 0,
             since: None,
             catching_up: false,
             without: Vec::new(),
@@ -85,7 +91,7 @@ impl Mending {
 
     /// A result came.
     pub(super) fn progress(&mut self) {
-        (self.tries, self.catching_up) = (0, false);
+        (self.tries, self.unreached, self.catching_up) = (0, 0, false);
         self.without.clear();
         self.slow.clear();
     }
@@ -219,75 +225,6 @@ impl RemoteSession {
         self.lose(at, self.places[at].hop.lost(reason))
     }
 
-    /// The lost places beside each other from `start` on.
-    fn lost_from(&self, start: usize) -> Range<usize> {
-        let lost = self.places[start..].iter().take_while(|place| place.link.is_none()).count();
-        start..start + lost
-    }
-
-    /// Nobody can take the places. A hop beside them may serve their layers too: it gives up its own where that lets the wider
-    /// stretch be served. Where no stretch can be, it is waited for somebody to come.
-    fn widen(&mut self, why: &HopError) -> Result<(), HopError> {
-        let Some(mend) = self.mending.mend.take() else { return Ok(()) };
-        if mend.waited {
-            return Err(self.hopeless(why));
-        }
-        let is_lost = |at: usize| self.places.get(at).is_some_and(|place| place.link.is_none());
-        let mut wide = mend.range.start.saturating_sub(1)..(mend.range.end + 1).min(self.places.len());
-        while wide.start > 0 && is_lost(wide.start - 1) {
-            wide.start -= 1;
-        }
-        while is_lost(wide.end) {
-            wide.end += 1;
-        }
-        if wide != mend.range {
-            return self.begin(wide, false);
-        }
-        match self.places.iter().position(|place| place.link.is_none()) {
-            Some(start) => self.begin(self.lost_from(start), true),
-            None => Ok(()),
-        }
-    }
-
-    /// Asks who can take the places of `range`, and the others whether they are there; `wait` lets it be waited for somebody
-    /// to come.
-    fn begin(&mut self, range: Range<usize>, wait: bool) -> Result<(), HopError> {
-        let Some(mender) = self.route.mender.clone() else { return Err(HopError::Closed) };
-        self.mending.number += 1;
-        let loss = self.loss(range.clone(), wait, None).ok_or(HopError::Closed)?;
-        let sides = (loss.before.is_some(), loss.after.is_some());
-        let (number, now) = (self.mending.number, Instant::now());
-        let silent = |place: &Place| {
-            let (node, moved) = (place.hop.node, place.link.as_ref()?.moved_bytes());
-            Some(Silent { node, until: now + self.route.patience(node), moved })
-        };
-        let beside = self.places.iter().enumerate().filter(|(at, _)| !range.contains(at));
-        let silent = beside.filter_map(|(_, place)| silent(place)).collect();
-        self.mending.mend = Some(Mend::new(range, number, now, (mender.replace(loss), wait), sides, silent));
-        self.probe(REPAIR | number)
-    }
-
-    /// What is to be replaced at `range`.
-    fn loss(&self, range: Range<usize>, wait: bool, slow: Option<NodeId>) -> Option<Loss> {
-        let (first, last) = (&self.places.get(range.start)?.hop, &self.places.get(range.end - 1)?.hop);
-        let span = Span::new(first.span.start(), last.span.end()).ok()?;
-        let node = |place: Option<&Place>| place.map(|place| place.hop.node);
-        let others = self.places.iter().enumerate().filter(|(at, _)| !range.contains(at)).map(|(_, place)| place);
-        let present = others.filter(|place| place.link.is_some()).map(|place| place.hop.node);
-        let class = self.mending.classes.iter().find(|(of, _)| of.covers(span) || of.start() == span.start());
-        Some(Loss {
-            span,
-            before: range.start.checked_sub(1).and_then(|at| node(self.places.get(at))),
-            after: node(self.places.get(range.end)),
-            without: present.chain(self.mending.without.iter().copied()).chain(slow).collect(),
-            kernel_class: class.map_or_else(|| first.kernel_class.clone(), |(_, class)| class.clone()),
-            dtype: self.request.dtype,
-            context_tokens: self.request.context_tokens,
-            done_tokens: self.history.positions() as u32,
-            wait,
-        })
-    }
-
     /// Opens the hops that were found and names them to the survivors beside them.
     fn open_new(&mut self, hops: Vec<RemoteHop>) -> Result<(), HopError> {
         let Some(mend) = self.mending.mend.take() else { return Ok(()) };
@@ -346,8 +283,12 @@ impl RemoteSession {
         tracing::info!(session = %self.request.session, %node, ?refusal, "a hop does not take the place of a lost one");
         self.mending.mend = None;
         self.mending.without.push(node);
+        if matches!(refusal, Refusal::Unreached(_)) && self.mending.unreached < MAX_UNREACHED {
+            self.mending.unreached += 1;
+            self.mending.tries = self.mending.tries.saturating_sub(1);
+        }
         match refusal {
-            Refusal::Own(error @ HopError::PeerLost { .. }) => {
+            Refusal::Unreached(error) | Refusal::Own(error @ HopError::PeerLost { .. }) => {
                 if let Some(mender) = &self.route.mender {
                     mender.lost(node, &error);
                 }

@@ -201,6 +201,28 @@ async fn a_hop_beside_the_lost_one_may_be_the_only_one_that_serves_its_layers() 
     }
 }
 
+/// Adverts outlive who dies: many may be tried of whom nobody is there any more.
+#[tokio::test(start_paused = true)]
+async fn dozens_that_are_gone_do_not_use_up_the_repairs() {
+    let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
+    let mut mesh = Mesh::new(&CUTS);
+    for _ in 0..40 {
+        mesh = mesh.and_spares(&[1, 2], ServeConfig::default(), |_, _| {});
+    }
+    for at in 3..42 {
+        drop(std::mem::replace(&mut mesh.servers[at], Mesh::new(&[0, 1]).servers.remove(0)));
+    }
+    let mut session = mesh.mended().0.open(mesh.request()).await.unwrap();
+    let disturbed = run(session.as_mut(), 5, |seq| {
+        if seq == 10 {
+            lose(&mut mesh, 1, Way::Vanishes);
+        }
+    });
+    let (outputs, pause) = disturbed.await.unwrap();
+    assert!(outputs == alone);
+    assert!(pause < Duration::from_millis(1100), "{pause:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_spare_after_the_other_may_be_lost_too() {
     let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
