@@ -46,6 +46,8 @@ struct Entry {
     /// Named by nobody, met before.
     known: bool,
     state: State,
+    /// No attempt before it.
+    not_before: Instant,
     pause: Duration,
     failure: Option<String>,
 }
@@ -69,12 +71,10 @@ impl Bootstrap {
         let later = if addrs.is_empty() { now } else { now + KNOWN_AFTER };
         let named = addrs.iter().map(|addr| (addr, false));
         let known = known.iter().filter(|addr| !addrs.contains(addr)).map(|addr| (addr, true));
-        let entry = |(addr, known): (&Multiaddr, bool)| Entry {
-            addr: addr.clone(),
-            known,
-            state: State::Waiting(if known { later } else { now }),
-            pause: FIRST_PAUSE,
-            failure: None,
+        let entry = |(addr, known): (&Multiaddr, bool)| {
+            let not_before = if known { later } else { now };
+            let state = State::Waiting(not_before);
+            Entry { addr: addr.clone(), known, state, not_before, pause: FIRST_PAUSE, failure: None }
         };
         Self { entries: named.chain(known).map(entry).collect() }
     }
@@ -162,9 +162,13 @@ impl Bootstrap {
 }
 
 impl Entry {
+    /// Connections that others open and lose meanwhile are no attempts: the pause stays as it is.
     fn fail(&mut self, reason: String, now: Instant) {
-        self.state = State::Waiting(now + self.pause);
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        if now >= self.not_before {
+            self.not_before = now + self.pause;
+            self.pause = (self.pause * 2).min(MAX_PAUSE);
+        }
+        self.state = State::Waiting(self.not_before);
         self.failure = Some(reason);
     }
 }
@@ -189,8 +193,9 @@ mod tests {
         bootstrap.failed(id(1), "refused", start);
         assert_eq!(bootstrap.next_due(), Some(start + FIRST_PAUSE));
         bootstrap.dialing(0, id(3));
-        bootstrap.failed(id(3), "refused again", start);
-        assert_eq!(bootstrap.next_due(), Some(start + FIRST_PAUSE * 2));
+        let then = start + FIRST_PAUSE;
+        bootstrap.failed(id(3), "refused again", then);
+        assert_eq!(bootstrap.next_due(), Some(then + FIRST_PAUSE * 2));
         assert_eq!(bootstrap.progress().failures[0].reason, "refused again");
         bootstrap.established(id(2), peer);
         assert!(!bootstrap.progress().joined, "connected is not identified");
@@ -198,10 +203,24 @@ mod tests {
         assert!(bootstrap.progress().joined);
         bootstrap.lost(peer, "closed", start);
         assert!(!bootstrap.progress().joined && bootstrap.next_due() == Some(start + FIRST_PAUSE));
+        let mut now = then;
         for _ in 0..20 {
-            bootstrap.undialed(0, "no".into(), start);
+            now += MAX_PAUSE;
+            bootstrap.undialed(0, "no".into(), now);
         }
-        assert!(bootstrap.due(start + MAX_PAUSE).len() == 2);
+        assert_eq!(bootstrap.due(now + MAX_PAUSE).len(), 2);
+    }
+
+    #[test]
+    fn connections_of_others_that_are_lost_do_not_put_off_the_next_attempt() {
+        let (start, peer) = (Instant::now(), NodeId::random());
+        let addr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap();
+        let mut bootstrap = Bootstrap::new(&[addr], &[], start);
+        for number in 0..20 {
+            bootstrap.established(id(number), peer);
+            bootstrap.lost(peer, "closed", start);
+        }
+        assert_eq!(bootstrap.next_due(), Some(start + FIRST_PAUSE));
     }
 
     #[test]
