@@ -22,8 +22,8 @@ use super::{
 };
 use crate::id::ModelHash;
 
-/// How long a look-up may take in all; what was found until then counts.
-const LOOKUP_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a look-up may take in all; what was found until then counts. Whoever asks has the table within two seconds.
+const LOOKUP_DEADLINE: Duration = Duration::from_millis(1900);
 
 /// What waits to be merged: more than nodes that hold a key.
 const FOUND_QUEUE: usize = 64;
