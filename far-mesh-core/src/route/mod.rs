@@ -9,6 +9,7 @@
 //!
 //! Invariant: the hops of a [`Route`] follow each other without gap or overlap from the first layer asked for to the last.
 
+mod bound;
 mod claims;
 mod cost;
 mod coverage;

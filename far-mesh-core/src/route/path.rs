@@ -5,14 +5,14 @@
 //! end; those that were measured are few at each node. So one pass over the layers finds the shortest path: it keeps, for
 //! each offer, the least cost of being in the middle of it, and enters an offer either from the cheapest of all that may end
 //! here (no link to look at) or from one of its measured neighbours. That is `layers * offers` steps and a few more, where
-//! looking at each pair would be `layers * offers^2`; neighbours are tried nearest first, and none that could not win.
+//! looking at each pair would be `layers * offers^2`; and places that a cheapest path cannot pass are left out (`bound.rs`).
 //!
 //! Every layer is a place to cut. That cuts lie where an offer begins or ends suffices only where a detour through a third
 //! node is never shorter; measured links keep no triangle inequality.
 
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
-use super::cost::Cost;
+use super::{bound::Bound, cost::Cost};
 
 /// An offer as the search sees it.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Edge {
     pub(super) into: Cost,
     /// Its part of an unknown link to the edge after.
     pub(super) out: Cost,
-    /// Known links from edges before, the cheapest first: a part of [`Graph::links`].
+    /// Known links from edges before: a part of [`Graph::links`].
     pub(super) links: Range<usize>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Leg {
 pub(super) type Path = (Cost, Vec<Leg>);
 
 /// No path; far above every sum of costs, and twice it still fits.
-const NONE: Cost = 1 << 62;
+pub(super) const NONE: Cost = 1 << 62;
 
 /// Who may not run what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +81,9 @@ pub(super) struct Rules {
 
 /// The cheapest path of at most `most` legs that keeps the rules; a node may come twice. Among equals the earlier edges win.
 pub(super) fn search(graph: &Graph, rules: &Rules, most: usize) -> Option<Path> {
-    let pass = Pass::run(graph, rules, Before::Itself);
+    // The path that the bound is taken from need not keep any rules.
+    let bound = if *rules == Rules::default() { Bound::of(graph) } else { None };
+    let pass = Pass::run(graph, rules, Before::Itself, bound.as_ref());
     let path = pass.path(graph, |_| &pass)?;
     if path.1.len() <= most { Some(path) } else { search_within(graph, rules, most) }
 }
@@ -127,8 +129,9 @@ struct Pass {
     last: Option<(Cost, usize)>,
 }
 
-/// The costs of all places of a pass: of each edge after each of its layers.
-struct Costs {
+/// A cost for each place: each layer of each edge.
+#[derive(Debug)]
+pub(super) struct Costs {
     /// Where the places of an edge begin.
     places: Vec<usize>,
     costs: Vec<Cost>,
@@ -152,8 +155,23 @@ impl Rules {
     }
 }
 
+impl Graph {
+    /// The cheapest known link to an edge.
+    pub(super) fn nearest(&self, edge: &Edge) -> Cost {
+        self.links[edge.links.clone()].iter().map(|link| link.cost).min().unwrap_or(NONE)
+    }
+
+    /// The link from one edge to another, known or not.
+    pub(super) fn link(&self, from: usize, to: usize) -> Cost {
+        let edge = &self.edges[to];
+        let known = self.links[edge.links.clone()].iter().find(|link| link.from == from);
+        known.map_or(self.edges[from].out + edge.into, |link| link.cost)
+    }
+}
+
 impl Costs {
-    fn new(graph: &Graph) -> Self {
+    /// [`NONE`] everywhere.
+    pub(super) fn new(graph: &Graph) -> Self {
         let mut total = 0;
         let place = |edge: &Edge| {
             let at = total;
@@ -162,6 +180,15 @@ impl Costs {
         };
         let places = graph.edges.iter().map(place).collect();
         Self { places, costs: vec![NONE; total] }
+    }
+
+    pub(super) fn of(&self, graph: &Graph, index: usize, layer: usize) -> Cost {
+        self.costs[self.place(graph, index, layer)]
+    }
+
+    pub(super) fn set(&mut self, graph: &Graph, index: usize, layer: usize, cost: Cost) {
+        let place = self.place(graph, index, layer);
+        self.costs[place] = cost;
     }
 
     fn place(&self, graph: &Graph, index: usize, layer: usize) -> usize {
@@ -173,19 +200,22 @@ impl Pass {
     fn run_keeping(graph: &Graph, rules: &Rules, before: Option<&Costs>) -> (Self, Costs) {
         let mut kept = Costs::new(graph);
         let before = before.map_or(Before::Nothing, Before::Legs);
-        let pass = Self::run_with(graph, rules, before, |index, layer, cost| {
-            let place = kept.place(graph, index, layer);
-            kept.costs[place] = cost;
-        });
+        let pass = Self::run_with(graph, rules, before, None, |index, layer, cost| kept.set(graph, index, layer, cost));
         (pass, kept)
     }
 
-    fn run(graph: &Graph, rules: &Rules, before: Before<'_>) -> Self {
-        Self::run_with(graph, rules, before, |_, _, _| ())
+    fn run(graph: &Graph, rules: &Rules, before: Before<'_>, bound: Option<&Bound>) -> Self {
+        Self::run_with(graph, rules, before, bound, |_, _, _| ())
     }
 
     /// Goes over the layers and tells `keep` the least cost of having run each in each edge.
-    fn run_with(graph: &Graph, rules: &Rules, before: Before<'_>, mut keep: impl FnMut(usize, usize, Cost)) -> Self {
+    fn run_with(
+        graph: &Graph,
+        rules: &Rules,
+        before: Before<'_>,
+        bound: Option<&Bound>,
+        mut keep: impl FnMut(usize, usize, Cost),
+    ) -> Self {
         let edges = graph.edges.len();
         let mut pass = Self { entries: Vec::with_capacity(2 * edges), latest: vec![FIRST; edges], last: None };
         // Cost of being in an edge, after the layer before.
@@ -203,7 +233,7 @@ impl Pass {
                 Before::Nothing => {}
                 // Nothing is active before the first layer.
                 Before::Legs(costs) => {
-                    arrivals.collect(graph, &active, |index| costs.costs[costs.place(graph, index, layer - 1)]);
+                    arrivals.collect(graph, &active, |index| costs.of(graph, index, layer - 1));
                 }
             }
             active.retain(|&index| graph.edges[index].end > layer);
@@ -214,22 +244,25 @@ impl Pass {
                     inside[index] = NONE;
                     continue;
                 }
-                let mut cost = inside[index];
+                let most = bound.map_or(NONE, |bound| bound.limit(graph, index, layer));
+                let mut cost = if inside[index] < most { inside[index] } else { NONE };
+                let less = cost.min(most);
                 let entered = match layer {
                     0 if begins => Some((edge.first, 0)),
                     0 => None,
-                    _ => arrivals.cheapest(graph, index, cost.saturating_sub(edge.hop)),
+                    _ => arrivals.cheapest(graph, index, less.saturating_sub(edge.hop)),
                 };
                 // Staying wins a tie: fewer hops.
-                if let Some((enter, from)) = entered.filter(|(enter, _)| enter + edge.hop < cost) {
+                if let Some((enter, from)) = entered.filter(|(enter, _)| enter + edge.hop < less) {
                     cost = enter + edge.hop;
                     let entry = Entry { layer: layer as u16, from: from as u32, earlier: pass.latest[index] };
                     pass.latest[index] = pass.entries.len() as u32;
                     pass.entries.push(entry);
                 }
+                inside[index] = NONE;
                 if cost < NONE {
                     inside[index] = cost + edge.layer;
-                    keep(index, layer, cost + edge.layer);
+                    keep(index, layer, inside[index]);
                 }
             }
         }
@@ -275,7 +308,6 @@ struct Arrivals {
 
 impl Arrivals {
     fn new(graph: &Graph) -> Self {
-        let near = |edge: &Edge| graph.links[edge.links.clone()].first().map_or(NONE, |link| link.cost);
         Self {
             ended: vec![NONE; graph.edges.len()],
             present: Vec::new(),
@@ -283,7 +315,7 @@ impl Arrivals {
             first: (NONE, 0),
             sorted: Vec::new(),
             rest: None,
-            near: graph.edges.iter().map(near).collect(),
+            near: graph.edges.iter().map(|edge| graph.nearest(edge)).collect(),
         }
     }
 
@@ -313,21 +345,22 @@ impl Arrivals {
         }
         let links = &graph.links[edge.links.clone()];
         let mut best = (limit, 0);
+        for link in links {
+            let cost = self.ended[link.from] + link.cost;
+            if cost <= best.0 {
+                best = best.min((cost, link.from));
+            }
+        }
         for at in 0.. {
             let Some((cost, from)) = self.sorted_at(at, graph) else { break };
-            if cost + edge.into >= best.0 {
+            let unknown = (cost + edge.into, from);
+            if unknown >= best {
                 break;
             }
             if graph.edges[from].node != edge.node && links.iter().all(|link| link.from != from) {
-                best = (cost + edge.into, from);
+                best = unknown;
                 break;
             }
-        }
-        for link in links {
-            if self.least + link.cost > best.0 {
-                break;
-            }
-            best = best.min((self.ended[link.from] + link.cost, link.from));
         }
         (best.0 < limit).then_some(best)
     }

@@ -168,7 +168,7 @@ fn turned(told: &[(u32, u32, u32)], edges: usize) -> Vec<(u32, u32, u32)> {
     turned
 }
 
-/// Puts the links in the graph, those to an edge side by side and the cheapest first.
+/// Puts the links in the graph, those to an edge side by side (counting sort).
 fn put(links: Vec<(usize, Link)>, graph: &mut Graph) {
     let mut at = vec![0; graph.edges.len() + 1];
     for (to, _) in &links {
@@ -184,9 +184,6 @@ fn put(links: Vec<(usize, Link)>, graph: &mut Graph) {
     for (to, link) in links {
         graph.links[at[to]] = link;
         at[to] += 1;
-    }
-    for edge in &graph.edges {
-        graph.links[edge.links.clone()].sort_unstable_by_key(|link| link.cost);
     }
 }
 
