@@ -11,13 +11,12 @@ use super::{
 use crate::{
     hop::HopError,
     id::NodeId,
-    limits::MAX_HOPS,
     peer::{Loss, Mender, RemoteHop},
     route::{Offer, PlanRequest, RegionWish, Route, plan},
 };
 
-/// How often the mesh is asked again where nobody can take the place, and it may be waited: a node that was started anew announces itself within
-/// this time.
+/// How often the mesh is asked again where nobody can take the place, and it may be waited: a node that was started anew
+/// announces itself within this time.
 const LOOKS: u32 = 3;
 
 /// How long it is waited between two looks.
@@ -65,8 +64,7 @@ impl Repair {
     async fn find(&self, loss: &Loss) -> Result<Vec<RemoteHop>, HopError> {
         let mut look = 0;
         loop {
-            let offers = self.table.offers();
-            let error = match self.plan(loss, &offers) {
+            let error = match self.plan(loss, self.table.offers()) {
                 Ok(route) => return Ok(remote_hops(&route)),
                 Err(error) => error,
             };
@@ -84,15 +82,22 @@ impl Repair {
     }
 
     /// A route over the lost layers on nodes of the class that ran them; else, where the operator allows it, on others.
-    fn plan(&self, loss: &Loss, offers: &[Offer]) -> Result<Route, HopError> {
+    fn plan(&self, loss: &Loss, mut offers: Vec<Offer>) -> Result<Route, HopError> {
+        for offer in offers.iter_mut().filter(|offer| loss.leaving.contains(&offer.node)) {
+            offer.free_tokens = offer.free_tokens.saturating_add(loss.context_tokens.into());
+        }
+        if loss.kernel_class.is_none() && self.other_class == OtherClass::Refuse {
+            let reason = format!("nodes of several kernel classes ran layers {}: no one gives their bits", loss.span);
+            return Err(HopError::Refused { reason });
+        }
         let same = PlanRequest {
             model: self.model.clone(),
             span: loss.span,
             from: loss.before,
             to: loss.after,
             busy: loss.without.clone(),
-            max_hops: MAX_HOPS.saturating_sub(loss.without.len()).max(1),
-            kernel_class: Some(loss.kernel_class.clone()),
+            max_hops: loss.max_hops,
+            kernel_class: loss.kernel_class.clone(),
             dtype: loss.dtype,
             hidden: self.need.hidden,
             region: self.region.clone(),
@@ -102,9 +107,9 @@ impl Repair {
             context_tokens: loss.context_tokens,
             seed: self.seed,
         };
-        match plan(self.layers, offers, &same) {
+        match plan(self.layers, &offers, &same) {
             Err(_) if self.other_class == OtherClass::Resume => {
-                Ok(plan(self.layers, offers, &PlanRequest { kernel_class: None, ..same })?)
+                Ok(plan(self.layers, &offers, &PlanRequest { kernel_class: None, ..same })?)
             }
             planned => Ok(planned?),
         }

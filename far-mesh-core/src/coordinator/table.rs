@@ -11,7 +11,7 @@ use tokio::{sync::watch, time::Instant};
 use super::standing::Standing;
 use crate::{
     id::{ModelHash, NodeId},
-    peer::{Advert, DiscoveryError, Multiaddr, Node, SHARD_PROTOCOL},
+    peer::{Advert, DiscoveryError, MAX_LIFE_S, Multiaddr, Node, SHARD_PROTOCOL},
     route::{Offer, refuted},
 };
 
@@ -155,8 +155,9 @@ impl Table {
     /// Finds out who does not stand where it says, and tells it once.
     fn judge_claims(&self) {
         let found = refuted(self.home.as_deref(), &self.offers());
-        let adverts = self.adverts.borrow();
+        // In this order everywhere: what is locked before the adverts, then they.
         let mut known = lock(&self.refuted);
+        let adverts = self.adverts.borrow();
         // Once found out, a node is not believed while it says the same: it could answer later from then on.
         known.retain(|node, region| {
             adverts.iter().flatten().any(|advert| advert.peer == *node && advert.shard.region == *region)
@@ -217,9 +218,9 @@ impl Table {
     fn each_usable<T>(&self, of: impl Fn(&Advert) -> T) -> Vec<T> {
         let mut aside = lock(&self.aside);
         let adverts = self.adverts.borrow();
-        let says_nothing_new =
-            |node, lost: &Aside| adverts.iter().flatten().any(|advert| advert.peer == node && advert.seq <= lost.seq);
-        aside.retain(|&node, lost| lost.since.elapsed() < SET_ASIDE || !lost.answers && says_nothing_new(node, lost));
+        // Its old advert may be read again for as long as that lives, also after a look that did not find it.
+        let may_return = |lost: &Aside| !lost.answers && lost.since.elapsed() < Duration::from_secs(MAX_LIFE_S);
+        aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE || may_return(lost));
         let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
         adverts.iter().flatten().filter(usable).map(of).collect()
     }
@@ -327,9 +328,13 @@ mod tests {
         announce(vec![advert(dead, 1), advert(alive, 2)]);
         assert_eq!(usable(), [alive]);
         announce(vec![advert(alive, 3)]);
-        assert_eq!((usable(), lock(&table.aside).len()), (vec![alive], 0), "what is no longer listed is forgotten");
+        assert_eq!(usable(), [alive]);
+        announce(vec![advert(dead, 1), advert(alive, 3)]);
+        assert_eq!(usable(), [alive], "a look that missed it changes nothing");
         announce(vec![advert(dead, 2), advert(alive, 3)]);
         assert_eq!(usable(), [dead, alive], "it was started again");
+        tokio::time::advance(Duration::from_secs(MAX_LIFE_S)).await;
+        assert_eq!((usable().len(), lock(&table.aside).len()), (2, 0), "what no advert can speak of is forgotten");
         node.shutdown().await;
     }
 

@@ -46,8 +46,8 @@ struct Entry {
     /// Named by nobody, met before.
     known: bool,
     state: State,
-    /// No attempt before it.
-    not_before: Instant,
+    /// No attempt before it, since the last one failed.
+    not_before: Option<Instant>,
     pause: Duration,
     failure: Option<String>,
 }
@@ -72,9 +72,8 @@ impl Bootstrap {
         let named = addrs.iter().map(|addr| (addr, false));
         let known = known.iter().filter(|addr| !addrs.contains(addr)).map(|addr| (addr, true));
         let entry = |(addr, known): (&Multiaddr, bool)| {
-            let not_before = if known { later } else { now };
-            let state = State::Waiting(not_before);
-            Entry { addr: addr.clone(), known, state, not_before, pause: FIRST_PAUSE, failure: None }
+            let state = State::Waiting(if known { later } else { now });
+            Entry { addr: addr.clone(), known, state, not_before: None, pause: FIRST_PAUSE, failure: None }
         };
         Self { entries: named.chain(known).map(entry).collect() }
     }
@@ -126,7 +125,8 @@ impl Bootstrap {
     /// The peer said who it is and is of use.
     pub(super) fn identified(&mut self, peer: NodeId) {
         for entry in self.entries.iter_mut().filter(|entry| entry.state == State::Connected(peer)) {
-            (entry.state, entry.pause, entry.failure) = (State::Joined(peer), FIRST_PAUSE, None);
+            (entry.state, entry.pause) = (State::Joined(peer), FIRST_PAUSE);
+            (entry.not_before, entry.failure) = (None, None);
         }
     }
 
@@ -164,11 +164,13 @@ impl Bootstrap {
 impl Entry {
     /// Connections that others open and lose meanwhile are no attempts: the pause stays as it is.
     fn fail(&mut self, reason: String, now: Instant) {
-        if now >= self.not_before {
-            self.not_before = now + self.pause;
+        let next = self.not_before.filter(|at| now < *at).unwrap_or_else(|| {
+            let next = now + self.pause;
             self.pause = (self.pause * 2).min(MAX_PAUSE);
-        }
-        self.state = State::Waiting(self.not_before);
+            next
+        });
+        self.not_before = Some(next);
+        self.state = State::Waiting(next);
         self.failure = Some(reason);
     }
 }

@@ -53,6 +53,7 @@ pub use libp2p::{Multiaddr, Stream, StreamProtocol, identity::Keypair, pnet::Pre
 
 #[cfg(test)]
 pub(crate) use self::advert::tests::offer;
+pub(crate) use self::store::MAX_LIFE_S;
 pub use self::{
     advert::{Advert, AdvertError, ShardOffer, Wallet},
     bootstrap::BootstrapFailure,

@@ -130,8 +130,7 @@ struct Pass {
 }
 
 /// A cost for each place: each layer of each edge.
-#[derive(Debug)]
-pub(super) struct Costs {
+struct Costs {
     /// Where the places of an edge begin.
     places: Vec<usize>,
     costs: Vec<Cost>,
@@ -171,7 +170,7 @@ impl Graph {
 
 impl Costs {
     /// [`NONE`] everywhere.
-    pub(super) fn new(graph: &Graph) -> Self {
+    fn new(graph: &Graph) -> Self {
         let mut total = 0;
         let place = |edge: &Edge| {
             let at = total;
@@ -182,11 +181,11 @@ impl Costs {
         Self { places, costs: vec![NONE; total] }
     }
 
-    pub(super) fn of(&self, graph: &Graph, index: usize, layer: usize) -> Cost {
+    fn of(&self, graph: &Graph, index: usize, layer: usize) -> Cost {
         self.costs[self.place(graph, index, layer)]
     }
 
-    pub(super) fn set(&mut self, graph: &Graph, index: usize, layer: usize, cost: Cost) {
+    fn set(&mut self, graph: &Graph, index: usize, layer: usize, cost: Cost) {
         let place = self.place(graph, index, layer);
         self.costs[place] = cost;
     }
@@ -381,3 +380,7 @@ impl Arrivals {
         self.sorted.get(at - 1).copied()
     }
 }
+
+#[cfg(test)]
+#[path = "path_tests.rs"]
+mod tests;

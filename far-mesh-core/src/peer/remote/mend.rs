@@ -31,18 +31,20 @@ use crate::{hop::HopError, id::NodeId, peer::wire::Link};
 /// costs no more than that one did.
 const OPEN_PATIENCE: Duration = Duration::from_millis(600);
 
+/// Most that the round trips count: of a node that was busy they say nothing.
+const FAR_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A plan ends by itself.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// A repair of one stretch of the route.
 pub(super) struct Mend {
-    /// The lost places.
+    /// The places that others are to take.
     pub(super) range: Range<usize>,
     /// Of its `Reroute` frames and probes.
     pub(super) number: u64,
     pub(super) began: Instant,
-    /// It was waited for somebody to come.
-    pub(super) waited: bool,
+    pub(super) look: Look,
     stage: Stage,
     before: Agreed,
     after: Agreed,
@@ -51,6 +53,17 @@ pub(super) struct Mend {
     /// When the new hops are to be open.
     deadline: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+}
+
+/// How hard it is looked for who can take the places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// In what is known of the mesh.
+    First,
+    /// Until somebody comes, for a while.
+    Waiting,
+    /// In what was learned meanwhile.
+    Last,
 }
 
 enum Stage {
@@ -93,12 +106,12 @@ pub(super) enum Progress {
 }
 
 impl Mend {
-    /// A repair of `range`, whose plan is to come, with or without waiting for somebody. `before` and `after` tell whether there is a survivor beside it.
+    /// A repair of `range`, whose plan is to come. `before` and `after` tell whether there is a survivor beside it.
     pub(super) fn new(
         range: Range<usize>,
         number: u64,
         now: Instant,
-        (plan, waited): (Found, bool),
+        (plan, look): (Found, Look),
         (before, after): (bool, bool),
         silent: Vec<Silent>,
     ) -> Self {
@@ -107,7 +120,7 @@ impl Mend {
             range,
             number,
             began: now,
-            waited,
+            look,
             stage: Stage::Planning(plan),
             before: agreed(before),
             after: agreed(after),
@@ -129,7 +142,8 @@ impl Mend {
     ) {
         let links = hops.iter().map(|_| None).collect();
         self.stage = Stage::Opening { hops, links, opening: opening.into_iter().collect() };
-        let patience = OPEN_PATIENCE.saturating_mul(1 << tries.min(4)).saturating_add(round_trip.saturating_mul(8));
+        let far = round_trip.saturating_mul(8).min(FAR_PATIENCE);
+        let patience = OPEN_PATIENCE.saturating_mul(1 << tries.min(4)).saturating_add(far);
         self.deadline = Some(Instant::now() + patience);
         self.set_alarm();
     }

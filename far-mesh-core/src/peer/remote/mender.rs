@@ -29,7 +29,7 @@ pub trait Mender: Send + Sync + fmt::Debug {
     fn lost(&self, node: NodeId, error: &HopError);
 }
 
-/// Layers of a session that nobody runs any more.
+/// Layers of a session that need others to run them.
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// The layers.
@@ -40,8 +40,12 @@ pub struct Loss {
     pub after: Option<NodeId>,
     /// Nodes that run other layers of the session, or were just tried.
     pub without: Vec<NodeId>,
-    /// Kernel class of the node that ran the layers first; another gives other bits.
-    pub kernel_class: String,
+    /// Nodes of the session that run some of the layers and would give up their places: what they keep for it is free then.
+    pub leaving: Vec<NodeId>,
+    /// Most hops that may take the places.
+    pub max_hops: usize,
+    /// Kernel class of the nodes that ran the layers first; another gives other bits. `None` where they were of several.
+    pub kernel_class: Option<String>,
     /// Element type of the session's activations.
     pub dtype: Dtype,
     /// Positions to keep room for.

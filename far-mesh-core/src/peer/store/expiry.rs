@@ -8,7 +8,7 @@ use std::{
 use super::refusal::Refusal;
 
 /// Longest life an advert may claim, in seconds: who asks for more could never be forgotten.
-pub(in crate::peer) const MAX_LIFE_S: u64 = 600;
+pub(crate) const MAX_LIFE_S: u64 = 600;
 
 /// How far clocks may differ, in seconds. An advert lives this much longer in the eyes of others.
 pub(super) const CLOCK_SKEW_S: u64 = 30;

@@ -16,8 +16,9 @@ mod shelves;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::expiry::MAX_LIFE_S;
 pub(super) use self::{
     adverts::AdvertStore,
-    expiry::{Clock, MAX_LIFE_S, alive, system_clock},
+    expiry::{Clock, alive, system_clock},
     shelves::MAX_PER_KEY,
 };

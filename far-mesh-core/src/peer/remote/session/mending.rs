@@ -21,7 +21,7 @@ use crate::{
     peer::{
         remote::{
             RemoteHop, RemoteRoute,
-            mend::{Mend, Progress, Silent},
+            mend::{Look, Mend, Progress, Silent},
             mender::Found,
             open::{Refusal, invitations, open_hop},
             pace::Slow,
@@ -37,6 +37,9 @@ const MAX_REPAIRS: u32 = 12;
 
 /// Most that are not counted, since nobody was there: adverts outlive who dies, and to find out takes a moment.
 const MAX_UNREACHED: u32 = 128;
+
+/// How long after the loss they are not.
+const UNREACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// More than this moves on a link only where something else than the probe and what it answers is on its way.
 const SIGN_OF_LIFE_BYTES: u64 = 8 * 1024;
@@ -89,8 +92,11 @@ impl Mending {
         }
     }
 
-    /// A result came.
+    /// A result came. One that was beyond the lost hop already says nothing of the repair.
     pub(super) fn progress(&mut self) {
+        if self.since.is_some() {
+            return;
+        }
         (self.tries, self.unreached, self.catching_up) = (0, 0, false);
         self.without.clear();
         self.slow.clear();
@@ -113,8 +119,22 @@ impl Mending {
 
     /// Whether `hop` gives the bits of those who ran its layers first.
     fn is_exact(&self, hop: &RemoteHop) -> bool {
-        let meets = |span: &Span| span.start() < hop.span.end() && hop.span.start() < span.end();
-        self.classes.iter().filter(|(span, _)| meets(span)).all(|(_, class)| *class == hop.kernel_class)
+        self.classes_of(hop.span).all(|class| class == hop.kernel_class)
+    }
+
+    /// The kernel classes that ran these layers first.
+    fn classes_of(&self, layers: Span) -> impl Iterator<Item = &str> {
+        let meets = move |span: &Span| span.start() < layers.end() && layers.start() < span.end();
+        self.classes.iter().filter(move |(span, _)| meets(span)).map(|(_, class)| class.as_str())
+    }
+
+    /// A repair did not come as far as a node.
+    fn came_to_nobody(&mut self) {
+        let soon = self.since.is_some_and(|since| since.elapsed() < UNREACHED_WITHIN);
+        if soon && self.unreached < MAX_UNREACHED {
+            self.unreached += 1;
+            self.tries = self.tries.saturating_sub(1);
+        }
     }
 }
 
@@ -160,7 +180,8 @@ impl RemoteSession {
 
     /// A survivor has its new neighbour, or lacks what that would need.
     pub(super) fn on_rerouted(&mut self, at: usize, number: u64, attached: bool) {
-        let Some(mend) = self.mending.mend.as_mut().filter(|mend| mend.number == number) else { return };
+        let asked = |mend: &&mut Mend| mend.number == number && (at + 1 == mend.range.start || at == mend.range.end);
+        let Some(mend) = self.mending.mend.as_mut().filter(asked) else { return };
         if attached {
             mend.agreed(at);
         } else {
@@ -186,7 +207,7 @@ impl RemoteSession {
                 let reason = format!("{MAX_REPAIRS} repairs brought the session no further");
                 return Err(self.hopeless(&HopError::Refused { reason }));
             }
-            self.begin(self.lost_from(start), false)?;
+            self.begin(self.lost_from(start), Look::First)?;
             // Its probes are to be sent.
             return Ok(true);
         }
@@ -229,13 +250,6 @@ impl RemoteSession {
     fn open_new(&mut self, hops: Vec<RemoteHop>) -> Result<(), HopError> {
         let Some(mend) = self.mending.mend.take() else { return Ok(()) };
         let (range, number) = (mend.range.clone(), mend.number);
-        // Where the stretch is wider than what was lost.
-        for at in range.clone() {
-            if self.places[at].link.is_some() {
-                self.vacate(at);
-            }
-        }
-        self.mending.mend = Some(mend);
         let span = (self.places[range.start].hop.span.start(), self.places[range.end - 1].hop.span.end());
         let covered = RemoteRoute::new(self.route.dialer.clone(), hops.clone());
         let covered = covered.map(|route| crate::hop::Hop::span(&route));
@@ -243,6 +257,13 @@ impl RemoteSession {
             let reason = "the hops that were found do not cover the lost layers".to_owned();
             return Err(self.hopeless(&HopError::Refused { reason }));
         }
+        // Where the stretch is wider than what was lost.
+        for at in range.clone() {
+            if self.places[at].link.is_some() {
+                self.vacate(at);
+            }
+        }
+        self.mending.mend = Some(mend);
         let (Some(first), Some(last)) = (hops.first(), hops.last()) else { return Ok(()) };
         let before = range.start.checked_sub(1);
         let told = [
@@ -263,7 +284,7 @@ impl RemoteSession {
             opening.map(|(at, (hop, open))| open_hop(dialer.clone(), at, hop.clone(), open)).collect();
         let round_trip = hops.iter().map(|hop| self.route.round_trip(hop.node)).max().unwrap_or_default();
         if let Some(mend) = &mut self.mending.mend {
-            mend.open(hops, opening, round_trip, self.mending.tries - 1);
+            mend.open(hops, opening, round_trip, self.mending.tries.saturating_sub(1));
         }
         for (at, reroute) in told.into_iter().flatten() {
             let Some(Place { hop, link: Some(link), rerouted, named, .. }) = self.places.get_mut(at) else { continue };
@@ -283,9 +304,8 @@ impl RemoteSession {
         tracing::info!(session = %self.request.session, %node, ?refusal, "a hop does not take the place of a lost one");
         self.mending.mend = None;
         self.mending.without.push(node);
-        if matches!(refusal, Refusal::Unreached(_)) && self.mending.unreached < MAX_UNREACHED {
-            self.mending.unreached += 1;
-            self.mending.tries = self.mending.tries.saturating_sub(1);
+        if matches!(refusal, Refusal::Unreached(_)) {
+            self.mending.came_to_nobody();
         }
         match refusal {
             Refusal::Unreached(error) | Refusal::Own(error @ HopError::PeerLost { .. }) => {

@@ -218,6 +218,8 @@ pub(super) struct Mesh {
     pub(super) coordinator: NodeId,
     pub(super) hops: Vec<RemoteHop>,
     pub(super) spares: Vec<RemoteHop>,
+    /// Spares that come when somebody waits.
+    pub(super) late: Vec<RemoteHop>,
     pub(super) mocks: Vec<MockHop>,
     pub(super) servers: Vec<Server>,
 }
@@ -239,7 +241,8 @@ impl Mesh {
         tweak: impl Fn(usize, &mut MockHop),
     ) -> Self {
         let coordinator = fabric.newcomer();
-        let mut mesh = Self { coordinator, hops: vec![], spares: vec![], mocks: vec![], servers: vec![], fabric };
+        let mut mesh =
+            Self { coordinator, hops: vec![], spares: vec![], late: vec![], mocks: vec![], servers: vec![], fabric };
         for (at, cut) in cuts.windows(2).enumerate() {
             let mut mock = MockHop::new(cut[0], cut[1]);
             tweak(at, &mut mock);
@@ -266,7 +269,13 @@ impl Mesh {
 
     /// The route, mended by the spares.
     pub(super) fn mended(&self) -> (RemoteRoute, Arc<Spares>) {
-        let spares = Arc::new(Spares { hops: self.spares.clone(), lost: Mutex::default(), slow: Mutex::default() });
+        let spares = Arc::new(Spares {
+            hops: Mutex::new(self.spares.clone()),
+            late: Mutex::new(self.late.clone()),
+            asked: Mutex::default(),
+            lost: Mutex::default(),
+            slow: Mutex::default(),
+        });
         (self.route().mended_by(Arc::clone(&spares) as Arc<dyn Mender>), spares)
     }
 
@@ -300,7 +309,10 @@ impl Mesh {
 /// Providers that may take a lost one's place.
 #[derive(Debug)]
 pub(super) struct Spares {
-    hops: Vec<RemoteHop>,
+    hops: Mutex<Vec<RemoteHop>>,
+    late: Mutex<Vec<RemoteHop>>,
+    /// What was looked for.
+    pub(super) asked: Mutex<Vec<Loss>>,
     /// What was reported.
     pub(super) lost: Mutex<Vec<(NodeId, String)>>,
     pub(super) slow: Mutex<Vec<(NodeId, f64)>>,
@@ -308,11 +320,15 @@ pub(super) struct Spares {
 
 impl Mender for Spares {
     fn replace(&self, loss: Loss) -> BoxFuture<'static, Result<Vec<RemoteHop>, HopError>> {
-        let (mut at, mut hops) = (loss.span.start(), vec![]);
+        self.asked.lock().unwrap().push(loss.clone());
+        let (mut at, mut hops, mut spares) = (loss.span.start(), vec![], self.hops.lock().unwrap());
+        if loss.wait {
+            spares.append(&mut self.late.lock().unwrap());
+        }
         while at < loss.span.end() {
             let free =
                 |hop: &&RemoteHop| !loss.without.contains(&hop.node) && hop.span.start() <= at && at < hop.span.end();
-            let Some(hop) = self.hops.iter().find(free) else {
+            let Some(hop) = spares.iter().find(free).filter(|_| hops.len() < loss.max_hops) else {
                 let reason = format!("no spare runs layer {at}");
                 return std::future::ready(Err(HopError::Refused { reason })).boxed();
             };

@@ -172,21 +172,27 @@ async fn prompts_on_their_way_survive() {
     }
 }
 
-/// The node of the first hop has the layers of the second too, and nobody else does: it gives up its place for a wider one.
+/// A mesh in which the node of the first hop has the layers of the second too, which nobody else has.
+fn with_a_wide_neighbour() -> Mesh {
+    let mut mesh = Mesh::with(&CUTS, ServeConfig::default(), |at, mock| {
+        if at == 0 {
+            mock.span = Span::new(0, 2).unwrap();
+        }
+    });
+    mesh.hops[1].kernel_class = "another".to_owned();
+    mesh.spares = [(0, 0, 2), (2, 2, 3)]
+        .map(|(at, start, end)| RemoteHop { span: Span::new(start, end).unwrap(), ..mesh.hops[at].clone() })
+        .into();
+    mesh
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hop_beside_the_lost_one_may_be_the_only_one_that_serves_its_layers() {
     let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
     for way in [Way::Vanishes, Way::FallsSilent] {
         for step in [1, 4, 20, 31] {
-            let mut mesh = Mesh::with(&CUTS, ServeConfig::default(), |at, mock| {
-                if at == 0 {
-                    mock.span = Span::new(0, 2).unwrap();
-                }
-            });
-            mesh.spares = [(0, 0, 2), (2, 2, 3)]
-                .map(|(at, start, end)| RemoteHop { span: Span::new(start, end).unwrap(), ..mesh.hops[at].clone() })
-                .into();
-            let (route, _) = mesh.mended();
+            let mut mesh = with_a_wide_neighbour();
+            let (route, spares) = mesh.mended();
             let mut session = route.open(mesh.request()).await.unwrap();
             let disturbed = run(session.as_mut(), 5, |seq| {
                 if seq == step {
@@ -197,8 +203,28 @@ async fn a_hop_beside_the_lost_one_may_be_the_only_one_that_serves_its_layers() 
             assert!(outputs == alone, "{way:?} before step {step}");
             assert!(pause < Duration::from_millis(1100), "{way:?} before step {step}: {pause:?}");
             session.close().await.unwrap();
+            let asked = spares.asked.lock().unwrap();
+            let [.., narrow, wide] = &asked[..] else { panic!("{asked:?}") };
+            assert_eq!((narrow.leaving.len(), narrow.kernel_class.as_deref()), (0, Some("another")));
+            // Nobody gives the bits of both.
+            assert_eq!((wide.leaving.contains(&mesh.node(0)), wide.kernel_class.as_deref()), (true, None));
+            assert!(!wide.without.contains(&mesh.node(0)) && wide.without.contains(&mesh.node(1)));
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_while_it_is_waited_may_take_more_than_the_lost_layers() {
+    let alone = generate_locally(3, 5, &CHUNKS, DECODE).await;
+    let mut mesh = with_a_wide_neighbour();
+    mesh.late = vec![mesh.spares.remove(0)];
+    let mut session = mesh.mended().0.open(mesh.request()).await.unwrap();
+    let disturbed = run(session.as_mut(), 5, |seq| {
+        if seq == 10 {
+            lose(&mut mesh, 1, Way::Vanishes);
+        }
+    });
+    assert!(disturbed.await.unwrap().0 == alone);
 }
 
 /// Adverts outlive who dies: many may be tried of whom nobody is there any more.

@@ -9,7 +9,7 @@ use super::RemoteSession;
 use crate::{
     hop::HopError,
     peer::{
-        remote::{RemoteHop, pace::Slow},
+        remote::{RemoteHop, mend::Look, pace::Slow},
         wire::Lost,
     },
 };
@@ -32,6 +32,7 @@ impl RemoteSession {
         if self.mending.mend.as_ref().is_some_and(|mend| mend.tries(node)) {
             self.mending.without.push(node);
             self.mending.mend = None;
+            self.mending.came_to_nobody();
             return Ok(());
         }
         let beside = [at.checked_sub(1), Some(at + 1)];
@@ -65,7 +66,7 @@ impl RemoteSession {
         tracing::info!(session = %self.request.session, %node, factor = slow.factor, takes = ?slow.takes, "a hop is slow");
         mender.slow(node, slow.factor);
         if self.mending.mend.is_none()
-            && let Some(loss) = self.loss(slow.at..slow.at + 1, false, Some(node))
+            && let Some(loss) = self.loss(slow.at..slow.at + 1, Look::First, Some(node))
         {
             self.mending.suspect = Some((slow, mender.replace(loss)));
         }
