@@ -135,6 +135,11 @@ async fn take(
         unclaimed(Why::NoAmount);
         return Ok(());
     };
+    // The wallet may be another account's by now.
+    if ledger.is_credited(inbox.chain_id, &tx_hash, log.index).await? {
+        scan.known = scan.known.saturating_add(1);
+        return Ok(());
+    }
     let Ok(from) = WalletAddress::from_bytes(transfer.from.0) else {
         unclaimed(Why::NoAccount);
         return Ok(());

@@ -116,17 +116,7 @@ impl Worker {
     /// Writes until `stop` comes or every [`Ingest`] is gone; what waits then is still written and answered.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                first = self.queue.recv() => first,
-            };
-            let Some(first) = first else { return };
-            self.write(first).await;
-        }
-        self.queue.close();
-        while let Some(first) = self.queue.recv().await {
+        while let Some(first) = next_until(stop.as_mut(), &mut self.queue).await {
             self.write(first).await;
         }
     }
@@ -165,6 +155,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// What comes next in `queue`. Once `stop` has come the queue is closed: what waits in it still comes, then `None`.
+pub async fn next_until<T>(stop: impl Future<Output = ()>, queue: &mut mpsc::Receiver<T>) -> Option<T> {
+    if !queue.is_closed() {
+        tokio::select! {
+            biased;
+            () = stop => queue.close(),
+            next = queue.recv() => return next,
+        }
+    }
+    queue.recv().await
 }
 
 impl Waiting {

@@ -27,7 +27,8 @@ use crate::http::{
 const REGISTER: Duration = Duration::from_secs(2);
 
 /// How often the ledger hears that a node is still there, when nothing else about it changes: a write that waits for the
-/// disk for each advert of each node, every 45 seconds, would tell nobody more.
+/// disk for each advert of each node, every 45 seconds, would tell nobody more. The ledger's figures count a node as
+/// active for a minute longer than this (`ACTIVE` in its metrics): whoever changes one changes both.
 const SEEN: Duration = Duration::from_secs(5 * 60);
 
 /// One coordinator's model, for HTTP.

@@ -45,6 +45,19 @@ pub enum PayError {
         /// Its chain.
         planned_chain: u64,
     },
+    /// The contract has paid a week that this ledger did not close.
+    #[error(
+        "contract {contract:?} has paid batch {batch} of epoch {epoch}, of which this ledger knows nothing: it is older than \
+         what was paid from it, and paying on would pay again; restore a copy from after that payment"
+    )]
+    Behind {
+        /// The contract.
+        contract: Address,
+        /// The epoch.
+        epoch: Epoch,
+        /// The place of the batch.
+        batch: u32,
+    },
     /// More was earned than an amount can hold.
     #[error("what batch {batch} pays is more than an amount can hold: the epoch was not closed")]
     TooMuch {

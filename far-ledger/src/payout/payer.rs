@@ -1,6 +1,6 @@
 //! The driver: reads, asks, decides, does.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use ethers_core::types::{Address, H256};
 
@@ -11,7 +11,7 @@ use crate::{
         book,
         epoch::Epoch,
         error::PayError,
-        item::PayoutContract,
+        item::{self, PayoutContract},
         plan::{Plan, Rules},
         round::Round,
         view,
@@ -19,6 +19,12 @@ use crate::{
     store::{Ledger, database::retry},
     time::UnixMillis,
 };
+
+/// Weeks back that the contract is asked for, where some were not closed: five years.
+const MISSED_WEEKS: usize = 260;
+
+/// Batches of such a week that it is asked for: one of them may be open still while another is paid.
+const MISSED_BATCHES: u32 = 3;
 
 /// How a payer pays.
 #[derive(Clone, Debug)]
@@ -173,6 +179,9 @@ impl Payer {
             }
         }
         view::check_chain(&self.chain, &self.config.contract).await?;
+        // While batches of another contract are open no week is closed for this one: neither payer could go on then.
+        let no_senders = BTreeMap::new();
+        retry(|| book::stored(self.ledger.database(), &self.config.contract, &no_senders)).await?;
         tick.closed = self.close(now).await?;
         let database = self.ledger.database();
         tick.open = retry(|| book::open_batches(database)).await?;
@@ -198,7 +207,24 @@ impl Payer {
     pub(super) async fn closing(&self, epoch: Epoch, now: UnixMillis) -> Result<book::Closing, PayError> {
         let PayerConfig { contract, rules, .. } = self.config;
         let token = view::token(&self.chain, &contract).await?;
+        self.check_missed(epoch).await?;
         Ok(book::Closing { epoch, contract, rules, own: vec![contract.address.0, token.0], now })
+    }
+
+    /// Refuses where the contract has paid a week before `epoch` that this ledger did not close. It is a copy from before
+    /// that payment: what was paid then is still unpaid in it, and would be paid under the name of another week.
+    async fn check_missed(&self, epoch: Epoch) -> Result<(), PayError> {
+        let (database, contract) = (self.ledger.database(), &self.config.contract);
+        let Some(first) = retry(|| book::first_open(database)).await? else { return Ok(()) };
+        for missed in (first.number()..epoch.number()).rev().take(MISSED_WEEKS) {
+            let epoch = Epoch::new(missed);
+            for batch in 0..MISSED_BATCHES {
+                if view::is_paid(&self.chain, contract, item::batch_id(contract, epoch, batch)).await? {
+                    return Err(PayError::Behind { contract: contract.address, epoch, batch });
+                }
+            }
+        }
+        Ok(())
     }
 }
 

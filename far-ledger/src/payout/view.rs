@@ -75,6 +75,12 @@ async fn guard_in(
     }
 }
 
+/// Whether the contract has paid the batch, in whatever block.
+pub(super) async fn is_paid(chain: &Chain, contract: &PayoutContract, batch: H256) -> Result<bool, PayError> {
+    let answer = chain.call(&call(contract, calls::paid(batch)), At::Latest).await?;
+    calls::digest(&answer).map(|digest| !digest.is_zero()).ok_or_else(|| no_contract(contract))
+}
+
 pub(super) fn no_contract(contract: &PayoutContract) -> PayError {
     PayError::NoContract { contract: contract.address, chain_id: contract.chain_id }
 }

@@ -1,7 +1,7 @@
 //! Recomputes what is kept as a sum from what it is the sum of, and tells of every difference.
 //!
-//! Everything begins at the contributions and deposits: they say what must have been posted, the journal says what every
-//! balance must be, the sessions what is held and used. All of it is read from one moment.
+//! Everything begins at the contributions, deposits and confirmed batches: they say what must have been posted, the
+//! journal says what every balance must be, the sessions what is held and used. All of it is read from one moment.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub enum Subject {
         /// The session.
         session: String,
     },
-    /// What a cause moved from one account to another by the journal, against sessions and deposits.
+    /// What a cause moved from one account to another by the journal, against sessions, deposits and confirmed batches.
     Posted {
         /// Name of the posting.
         posting: String,
@@ -97,11 +97,13 @@ WHERE s.total_cost_far <> COALESCE(p.payments, 0) + s.fee_far
    OR (s.status <> 'completed' AND (s.total_cost_far <> 0 OR p.session_id IS NOT NULL))
 ORDER BY s.id";
 
+/// A batch's posting takes from each of its nodes, in one line, the sum of the node's contributions that it paid; a
+/// batch that is not confirmed has none.
 const POSTED: &str = "
 SELECT posting, debit, credit, CAST(SUM(stored) AS BIGINT) AS stored, CAST(SUM(computed) AS BIGINT) AS computed
 FROM (
     SELECT posting, debit, credit, amount_far AS stored, 0 AS computed
-    FROM far_journal WHERE kind IN ('session', 'deposit')
+    FROM far_journal WHERE kind IN ('session', 'deposit', 'payout')
     UNION ALL
     SELECT 'session:' || c.session_id, COALESCE(s.account_id, 'open'), 'node:' || c.node_id, 0, c.payment_far
     FROM far_session_contributions c LEFT JOIN far_mesh_sessions s ON s.id = c.session_id
@@ -112,6 +114,10 @@ FROM (
     SELECT 'deposit:' || CAST(chain_id AS TEXT) || ':' || tx_hash || ':' || CAST(log_index AS TEXT),
            'outside', account_id, 0, amount_far
     FROM far_deposits
+    UNION ALL
+    SELECT 'payout:' || c.payment_batch_id, 'node:' || c.node_id, 'outside', 0, c.payment_far
+    FROM far_session_contributions c JOIN far_payment_batches b ON b.id = c.payment_batch_id
+    WHERE b.status = 'confirmed'
 ) AS moves
 GROUP BY posting, debit, credit
 HAVING SUM(stored) <> SUM(computed)

@@ -8,7 +8,7 @@ use crate::{
     store::{
         books::{PostError, post},
         database::{Database, of_the_database, query, retry},
-        error::BackendError,
+        error::{BackendError, ReadError},
         ledger::Ledger,
     },
     time::UnixMillis,
@@ -66,7 +66,15 @@ INSERT INTO far_deposits (chain_id, tx_hash, log_index, account_id, from_address
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (chain_id, tx_hash, log_index) DO NOTHING";
 
+const KNOWN: &str =
+    "SELECT COUNT(*) AS known FROM far_deposits WHERE chain_id = $1 AND tx_hash = $2 AND log_index = $3";
+
 impl Ledger {
+    /// Whether a log of a chain was credited, to whomever.
+    pub(crate) async fn is_credited(&self, chain_id: u64, tx_hash: &str, log_index: u64) -> Result<bool, ReadError> {
+        retry(|| is_credited(self.database(), chain_id, tx_hash, log_index)).await
+    }
+
     /// Credits a deposit to a user, once for each log of a chain.
     ///
     /// # Errors
@@ -79,6 +87,12 @@ impl Ledger {
         let tx_hash = hash(&deposit.tx_hash)?;
         retry(|| credit(self.database(), deposit, &tx_hash)).await
     }
+}
+
+async fn is_credited(database: &Database, chain_id: u64, tx_hash: &str, log_index: u64) -> Result<bool, ReadError> {
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let known = query(KNOWN).bind(bound(chain_id)).bind(tx_hash).bind(bound(log_index));
+    Ok(known.fetch_one(&mut database.read().await?).await?.number::<u64>("known")? > 0)
 }
 
 async fn credit(database: &Database, deposit: &Deposit, tx_hash: &str) -> Result<Posted, DepositError> {

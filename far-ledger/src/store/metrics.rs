@@ -16,9 +16,10 @@ const MINUTE_MS: i64 = 60_000;
 
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// How long ago a node may have been heard of and still count as active: adverts come every half minute to a minute, and
-/// three may be lost.
-const ACTIVE: Duration = Duration::from_secs(180);
+/// How long ago a node may have been heard of and still count as active. A coordinator writes that a node is still
+/// there every five minutes (`SEEN` in far-mesh-node's engine), however often the node advertises: that, and a minute
+/// for a write that comes late.
+const ACTIVE: Duration = Duration::from_secs(6 * 60);
 
 /// Figures of the mesh at a minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Metrics {
     pub measured_at: UnixMillis,
     /// Nodes that were ever heard of.
     pub total_nodes: u64,
-    /// Nodes that did not leave and were heard of in the last three minutes.
+    /// Nodes that did not leave and were heard of in the last six minutes.
     pub active_nodes: u64,
     /// Sessions that ended well in the hour before the minute.
     pub sessions_last_hour: u64,

@@ -5,7 +5,10 @@ use far_ledger::{
     payout::{About, Mismatch, check_batches, reconcile},
 };
 
-use crate::scene::{DEPTH, Kind, Scene, on_both, tell};
+use crate::{
+    both::{Kind, on_both},
+    scene::{DEPTH, Scene, tell},
+};
 
 on_both!(every_difference_is_told);
 

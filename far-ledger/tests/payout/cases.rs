@@ -14,10 +14,9 @@ use serde_json::json;
 
 use crate::{
     anvil::CHAIN_ID,
+    both::{Kind, on_both},
     faults::{Lossy, Mute},
-    scene::{
-        BATCH_ITEMS, DEPTH, Kind, Scene, config, contracts, earned, epoch, key, now, on_both, owner, tell, wallet,
-    },
+    scene::{BATCH_ITEMS, DEPTH, Scene, config, contracts, earned, epoch, key, now, owner, tell, wallet},
 };
 
 on_both!(
@@ -278,6 +277,10 @@ async fn a_wrong_chain_and_a_wrong_contract(kind: Kind) {
     scene.step(&payer(scene.contract())).await;
     let second = contracts(&scene.anvil, None).await;
     let other = payer(PayoutContract { address: second.payout, ..scene.contract() }).tick(now()).await;
+    assert!(matches!(other, Err(PayError::OtherContract { .. })), "{other:?}");
+    // Nor does the other one close the next week meanwhile: then neither could go on.
+    let next_week = UnixMillis::new(now().get() + 7 * 24 * 3600 * 1000).unwrap();
+    let other = payer(PayoutContract { address: second.payout, ..scene.contract() }).tick(next_week).await;
     assert!(matches!(other, Err(PayError::OtherContract { .. })), "{other:?}");
     scene.settle(&payer(scene.contract())).await;
     scene.assert_ledger(&scene.ledger).await;

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     anvil::CHAIN_ID,
+    both::{Kind, on_both},
     faults::{Crashing, Points},
-    scene::{Kind, Scene, config, key, now, on_both, tell},
+    scene::{Scene, config, key, now, tell},
 };
 
 /// The setting of a payer in a process of its own.

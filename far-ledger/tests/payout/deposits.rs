@@ -8,8 +8,9 @@ use far_ledger::{
 
 use crate::{
     anvil::CHAIN_ID,
+    both::{Kind, on_both},
     cases::mined_gas,
-    scene::{DEPTH, Kind, Scene, key, now, on_both, owner, tell},
+    scene::{DEPTH, Scene, key, now, owner, tell},
 };
 
 on_both!(a_deposit_is_credited_once_when_it_is_deep);
@@ -62,10 +63,20 @@ async fn a_deposit_is_credited_once_when_it_is_deep(kind: Kind) {
     assert_eq!(why, [(stranger.address(), Why::NoAccount), (user.address(), Why::NoAmount)]);
     assert_eq!(scene.ledger.audit().await.unwrap(), []);
 
+    // The wallet becomes another account's: what it sent before stays where it is, and does not hold up what comes.
+    scene.ledger.link_wallet("alice", WalletAddress::from_bytes([7; 20]).unwrap()).await.unwrap();
+    scene.ledger.create_account("bob", now()).await.unwrap();
+    scene.ledger.link_wallet("bob", wallet).await.unwrap();
+    send(&user, U256::exp10(18) * 3).await;
+    scene.anvil.mine(DEPTH).await;
+    let moved = look(0).await;
+    assert_eq!((moved.credited.len(), moved.known, balance().await.as_str()), (1, 3, "6.000000001"));
+    assert_eq!(scene.ledger.account("bob").await.unwrap().unwrap().balance.to_string(), "3");
+
     let elsewhere = Inbox { chain_id: 1, ..inbox };
     let refused = scan(&scene.ledger, &scene.anvil.chain(), &elsewhere, 0, now()).await;
     assert!(matches!(refused, Err(ScanError::OtherChain { found: CHAIN_ID, expected: 1 })), "{refused:?}");
     let nobody = Inbox { address: Address::repeat_byte(1), ..inbox };
     assert!(scan(&scene.ledger, &scene.anvil.chain(), &nobody, 0, now()).await.unwrap().credited.is_empty());
-    tell(&format!("{kind:?}: deposits: 3 credited once, early, reorganised, a stranger's and dust not"));
+    tell(&format!("{kind:?}: deposits: 4 credited once, early, reorganised, a stranger's and dust not"));
 }

@@ -11,6 +11,7 @@ mod audit;
 #[path = "../bed/mod.rs"]
 #[allow(dead_code, reason = "another suite uses the rest")]
 mod bed;
+mod both;
 mod cases;
 mod crash;
 mod deposits;

@@ -10,15 +10,17 @@ use far_ledger::{
 use futures::future::{BoxFuture, FutureExt};
 
 use crate::{
+    both::{Kind, on_both},
     cases::allow,
     faults::Mute,
-    scene::{Kind, Scene, config, earn, earned, key, now, on_both, tell},
+    scene::{Scene, config, earn, earned, key, now, tell},
 };
 
 on_both!(
     three_payers_at_once,
     two_ledgers_and_one_key,
     a_ledger_that_differs_is_halted,
+    a_ledger_that_missed_a_week_pays_nothing,
     a_payer_that_is_gone,
     the_lease_keeps_others_off,
     a_signer_that_does_not_answer,
@@ -95,6 +97,28 @@ async fn a_ledger_that_differs_is_halted(kind: Kind) {
     assert_eq!(sums.paid.nano(), 0, "it does not say that it paid");
     scene.assert_paid_once().await;
     tell(&format!("{kind:?}: another ledger's batch under the same name: halted with an alert"));
+}
+
+/// A copy from before a payment that is taken up a week later: it would pay under another week's name what is paid.
+async fn a_ledger_that_missed_a_week_pays_nothing(kind: Kind) {
+    let scene = Scene::new(kind, 40).await;
+    scene.settle(&scene.payer()).await;
+    let bed = kind.bed().await;
+    let copy = bed.open().await;
+    earn(&copy, 40).await;
+    let payer = scene.payer_over(scene.anvil.transport(), &copy, 0);
+    let next_week = UnixMillis::new(now().get() + 7 * 24 * 3600 * 1000).unwrap();
+    for _ in 0..2 {
+        let error = payer.tick(next_week).await.unwrap_err();
+        assert!(matches!(error, PayError::Behind { batch: 0, .. }), "{error}");
+        assert!(copy.payout_batches(1).await.unwrap().is_empty(), "nothing is closed");
+    }
+    // In the week itself it finds what was paid, and goes on from there.
+    scene.settle(&payer).await;
+    scene.assert_ledger(&copy).await;
+    assert!(payer.tick(next_week).await.unwrap().closed.is_some());
+    scene.assert_paid_once().await;
+    tell(&format!("{kind:?}: a ledger from before a payment: refused until it knows of it"));
 }
 
 /// A payer signed, could not send, and never comes back with its key: another one sends what is stored.

@@ -1,6 +1,6 @@
 //! A ledger with providers who earned something, contracts on a chain, and payers between them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use far_ledger::{
     Amount, Contribution, Ledger, NewSession, Node, Outcome, Store, UnixMillis, WalletAddress,
@@ -15,10 +15,8 @@ use serde_json::{Value, json};
 use crate::{
     anvil::{Anvil, CHAIN_ID},
     bed::Bed,
+    both::{Kind, artifacts},
 };
-
-/// The folder of `FarToken.json` and `FarPayout.json`.
-const ARTIFACTS: &str = "FAR_MESH_TEST_PAYOUT_ARTIFACTS";
 
 /// Blocks above what counts as settled.
 pub(crate) const DEPTH: u64 = 4;
@@ -27,22 +25,6 @@ pub(crate) const DEPTH: u64 = 4;
 const MAX_TICKS: usize = 80;
 
 pub(crate) const BATCH_ITEMS: usize = 200;
-
-/// A database to run on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
-    Sqlite,
-    Postgres,
-}
-
-impl Kind {
-    pub(crate) async fn bed(self) -> Bed {
-        match self {
-            Self::Sqlite => Bed::sqlite().await,
-            Self::Postgres => Bed::postgres().await,
-        }
-    }
-}
 
 /// Chain, contracts and a ledger.
 pub(crate) struct Scene {
@@ -70,14 +52,6 @@ pub(crate) fn owner() -> LocalSigner {
 /// Payers' keys: all may pay.
 pub(crate) fn key(index: u8) -> LocalSigner {
     LocalSigner::from_secret(&[10 + index; 32]).unwrap()
-}
-
-pub(crate) fn artifacts() -> PathBuf {
-    std::env::var(ARTIFACTS)
-        .unwrap_or_else(|_| {
-            panic!("{ARTIFACTS} names no contracts to test with: use tests/run ledger, which builds them")
-        })
-        .into()
 }
 
 pub(crate) fn wallet(index: usize) -> WalletAddress {
@@ -265,22 +239,3 @@ pub(crate) fn tell(line: &str) {
     use std::io::Write;
     std::io::stderr().write_all(format!("payout: {line}\n").as_bytes()).unwrap();
 }
-
-/// Each test of a list on both databases.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                Box::pin(super::$name($crate::scene::Kind::Sqlite)).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                Box::pin(super::$name($crate::scene::Kind::Postgres)).await;
-            })*
-        }
-    };
-}
-pub(crate) use on_both;

@@ -4,8 +4,9 @@ use far_ledger::evm::{Address, At, Fees, Signer, U256, Unsigned};
 
 use crate::{
     anvil::{Anvil, CHAIN_ID},
+    both::{Kind, on_both},
     cases::mined_gas,
-    scene::{Kind, Scene, contracts, earned, number, on_both, owner, tell, wallet},
+    scene::{Scene, contracts, earned, number, owner, tell, wallet},
 };
 
 on_both!(a_recipient_that_cannot_be_paid);
@@ -40,7 +41,7 @@ async fn a_recipient_that_cannot_be_paid(kind: Kind) {
 }
 
 async fn blocking_token(anvil: &Anvil) -> Address {
-    let path = crate::scene::artifacts().join("BlockingToken.json");
+    let path = crate::both::artifacts().join("BlockingToken.json");
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let mut data = hex::decode(json["bytecode"].as_str().unwrap().trim_start_matches("0x")).unwrap();
     data.extend([0; 12]);

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use far_ledger::{
     Ledger, UnixMillis,
+    ingest::next_until,
     store::{BackendError, MAX_RECEIPTS, ReceiptError, ReceiptRow},
 };
 use far_mesh_core::{hop::Account, id::SessionId, receipt::Receipt};
@@ -80,17 +81,7 @@ impl Worker {
     /// Writes until `stop` comes or nobody is left who may give; what waits then is still written.
     pub(super) async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = &mut stop => break,
-                first = self.queue.recv() => first,
-            };
-            let Some(first) = first else { return };
-            self.write(first).await;
-        }
-        self.queue.close();
-        while let Some(first) = self.queue.recv().await {
+        while let Some(first) = next_until(stop.as_mut(), &mut self.queue).await {
             self.write(first).await;
         }
     }

@@ -1,6 +1,9 @@
 //! A row that was changed by hand is found and named, with a chain and without one.
 
-use crate::scene::{Kind, Scene, node, on_both};
+use crate::{
+    both::{Kind, on_both},
+    scene::{Scene, node},
+};
 
 on_both!(a_changed_row_is_named);
 

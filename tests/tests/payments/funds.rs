@@ -2,7 +2,10 @@
 
 use far_ledger::evm::{Address, U256, token};
 
-use crate::scene::{Kind, Scene, on_both};
+use crate::{
+    both::{Kind, on_both},
+    scene::Scene,
+};
 
 on_both!(a_short_allowance_is_said_and_holds_nothing_up_once_it_is_raised);
 

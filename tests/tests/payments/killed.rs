@@ -10,7 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::scene::{Kind, Scene, on_both};
+use crate::{
+    both::{Kind, on_both},
+    scene::Scene,
+};
 
 on_both!(a_payout_that_is_killed_goes_on);
 

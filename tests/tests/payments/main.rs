@@ -13,6 +13,8 @@ mod audit;
 #[path = "../../../far-ledger/tests/bed/mod.rs"]
 #[allow(dead_code, reason = "the ledger's own suite uses the rest")]
 mod bed;
+#[path = "../../../far-ledger/tests/payout/both.rs"]
+mod both;
 mod funds;
 mod killed;
 #[path = "../node/process.rs"]

@@ -8,7 +8,8 @@ use std::{
 
 use crate::{
     bed::Bed,
-    scene::{Kind, Scene, artifacts, chain_id, on_both},
+    both::{Kind, artifacts, on_both},
+    scene::{Scene, chain_id},
 };
 
 on_both!(wrong_settings_change_nothing);

@@ -1,6 +1,6 @@
 //! A chain, a ledger in which nodes have earned, and the program beside them.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use far_ledger::{
     Amount, Contribution, Ledger, NewSession, Node, Outcome, Store, UnixMillis, WalletAddress,
@@ -14,11 +14,9 @@ use tokio::process::Command;
 use crate::{
     anvil::{Anvil, CHAIN_ID},
     bed::Bed,
+    both::{Kind, artifacts},
     process::{Ran, far_mesh, ran, temporary},
 };
-
-/// The folder of `FarToken.json` and `FarPayout.json`.
-const ARTIFACTS: &str = "FAR_MESH_TEST_PAYOUT_ARTIFACTS";
 
 /// Nodes that earn; the first three are not paid alone.
 pub(crate) const NODES: usize = 30;
@@ -38,13 +36,6 @@ pub(crate) const SESSIONS: usize = 4;
 /// Wallets of a batch: three batches.
 pub(crate) const BATCH_ITEMS: usize = 10;
 
-/// A database to run on.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
-    Sqlite,
-    Postgres,
-}
-
 pub(crate) struct Scene {
     pub(crate) anvil: Anvil,
     pub(crate) bed: Bed,
@@ -53,13 +44,6 @@ pub(crate) struct Scene {
     pub(crate) dir: TempDir,
     /// The payer's account, which deploys too.
     pub(crate) account: Address,
-}
-
-pub(crate) fn artifacts() -> PathBuf {
-    let folder = std::env::var(ARTIFACTS).unwrap_or_else(|_| {
-        panic!("{ARTIFACTS} names no contracts to test with: use tests/run ledger, which builds them")
-    });
-    folder.into()
 }
 
 pub(crate) fn node(index: usize) -> String {
@@ -128,10 +112,7 @@ impl Scene {
     /// Nodes have earned; nothing is deployed.
     pub(crate) async fn new(kind: Kind) -> Self {
         let anvil = Anvil::start();
-        let bed = match kind {
-            Kind::Sqlite => Bed::sqlite().await,
-            Kind::Postgres => Bed::postgres().await,
-        };
+        let bed = kind.bed().await;
         let ledger = bed.open().await;
         earn(&ledger).await;
         let dir = temporary();
@@ -277,22 +258,3 @@ pub(crate) fn hex_of(bytes: &[u8]) -> String {
 pub(crate) const fn chain_id() -> u64 {
     CHAIN_ID
 }
-
-/// Each test of a list on both databases.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                Box::pin(super::$name($crate::scene::Kind::Sqlite)).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                Box::pin(super::$name($crate::scene::Kind::Postgres)).await;
-            })*
-        }
-    };
-}
-pub(crate) use on_both;

@@ -7,8 +7,9 @@ use far_ledger::{
 use serde_json::Value;
 
 use crate::{
+    both::{Kind, on_both},
     process::{Running, until},
-    scene::{Kind, Scene, on_both},
+    scene::Scene,
 };
 
 on_both!(a_service_pays_and_credits_deposits);

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use far_ledger::Amount;
 use serde_json::{Value, json};
 
-use crate::scene::{BATCH_ITEMS, HOMELESS, Kind, NODES, PARTNERS, POOR, SESSIONS, Scene, due, node, on_both, wallet};
+use crate::{
+    both::{Kind, on_both},
+    scene::{BATCH_ITEMS, HOMELESS, NODES, PARTNERS, POOR, SESSIONS, Scene, due, node, wallet},
+};
 
 on_both!(a_week_is_paid_once);
 

@@ -35,6 +35,15 @@ ON CONFLICT (epoch) DO NOTHING";
 
 const NEWEST: &str = "SELECT COUNT(*) AS closed FROM payout_epoch WHERE epoch >= $1";
 
+const LAST: &str = "SELECT MAX(epoch) AS epoch FROM payout_epoch";
+
+/// When the first of what no batch has claimed was earned.
+const EARLIEST: &str = "
+SELECT MIN(s.completed_at) AS earliest
+FROM far_session_contributions c
+JOIN far_mesh_sessions s ON s.id = c.session_id
+WHERE c.payment_batch_id IS NULL AND c.paid_at IS NULL AND s.status = 'completed'";
+
 const PUBLISH: &str = "
 INSERT INTO far_payment_batches (id, total_nodes, total_amount_far, status, created_at) VALUES ($1, 0, 0, 'planned', $2)";
 
@@ -86,6 +95,17 @@ pub(in crate::payout) async fn preview(database: &Database, closing: &Closing) -
 pub(in crate::payout) async fn closed_since(database: &Database, epoch: Epoch) -> Result<bool, PayError> {
     let row = query(NEWEST).bind(i64::from(epoch.number())).fetch_one(&mut database.read().await?).await?;
     Ok(row.number::<u64>("closed")? > 0)
+}
+
+/// The first epoch that is not closed: after the last that is, else the one in which something was earned first.
+pub(in crate::payout) async fn first_open(database: &Database) -> Result<Option<Epoch>, PayError> {
+    let mut snapshot = database.snapshot().await?;
+    let last: Option<i64> = query(LAST).fetch_one(&mut snapshot).await?.get("epoch")?;
+    if let Some(last) = last {
+        return Ok(u32::try_from(last).ok().and_then(|last| last.checked_add(1)).map(Epoch::new));
+    }
+    let earliest = query(EARLIEST).fetch_one(&mut snapshot).await?.optional_time("earliest")?;
+    Ok(earliest.map(|at| Epoch::new(Epoch::due(at).map_or(0, |before| before.number().saturating_add(1)))))
 }
 
 /// Closes the epoch; `None` where it, or a later one, was closed before.

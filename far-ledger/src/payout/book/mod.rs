@@ -10,7 +10,7 @@ mod read;
 mod text;
 mod write;
 
-pub(super) use close::{Closing, close, closed_since, preview};
+pub(super) use close::{Closing, close, closed_since, first_open, preview};
 pub(super) use lease::acquire;
 pub(super) use read::{Stored, items, open_batches, senders, stored, stored_items, transactions_of};
 pub(super) use text::{address_text, hash_text, read_hash};

@@ -5,7 +5,24 @@ use far_ledger::{
     store::{Difference, Subject},
 };
 
-use super::{at, ledger, nano, outcome, paid_session, session, user};
+use super::{at, ledger, nano, outcome, outcome_for, paid_session, session, user};
+
+/// The batch `0xb` pays the sessions `s` and `t`, as the payer settles one; `0xc`, which pays `u`, is under way.
+const PAID: &str = "
+INSERT INTO far_payment_batches (id, total_nodes, total_amount_far, status, created_at)
+VALUES ('0xb', 3, 2000005, 'confirmed', 20), ('0xc', 1, 1000000, 'submitted', 20);
+UPDATE far_session_contributions SET payment_batch_id = '0xc' WHERE session_id = 'u';
+UPDATE far_session_contributions SET payment_batch_id = '0xb', paid_at = 20 WHERE session_id <> 'u';
+INSERT INTO far_journal
+SELECT 'payout:0xb', ROW_NUMBER() OVER (ORDER BY node_id) - 1, 'payout', 'node:' || node_id, 'outside',
+       CAST(SUM(payment_far) AS BIGINT), 20
+FROM far_session_contributions WHERE payment_batch_id = '0xb' GROUP BY node_id";
+
+/// Every balance as the journal has it, so that nothing but the posting itself is wrong.
+const BALANCE: &str = "
+UPDATE far_accounts SET balance_far =
+    (SELECT COALESCE(SUM(CASE WHEN credit = far_accounts.id THEN amount_far ELSE -amount_far END), 0)
+     FROM far_journal WHERE far_accounts.id IN (debit, credit))";
 
 #[tokio::test]
 async fn every_change_by_hand_is_named() {
@@ -116,6 +133,48 @@ async fn every_change_by_hand_is_named() {
         assert_eq!(found, expected, "{change}");
         assert!(found.iter().all(|difference| difference.to_string().contains("the ledger holds")));
         other.run(back).await.unwrap();
+        assert_eq!(store.audit().await.unwrap(), [], "{back}");
+    }
+}
+
+#[tokio::test]
+async fn a_payout_that_was_posted_wrong_is_named() {
+    let (bed, store) = ledger().await;
+    let paid = [("s", outcome()), ("t", outcome_for("a", 3, nano(5))), ("u", outcome_for("c", 3, nano(1_000_000)))];
+    for (id, outcome) in paid {
+        store.begin_session(&session(id)).await.unwrap();
+        store.finalize_session(id, &outcome).await.unwrap();
+    }
+    let mut other = bed.other().await;
+    other.run(&format!("{PAID}; {BALANCE}")).await.unwrap();
+    assert_eq!(store.audit().await.unwrap(), []);
+
+    let moved = |batch: &str, debit: &str, credit: &str, stored, computed| Difference {
+        subject: Subject::Posted { posting: format!("payout:{batch}"), debit: debit.into(), credit: credit.into() },
+        stored,
+        computed,
+    };
+    let cases = [
+        (
+            "UPDATE far_journal SET debit = 'node:c' WHERE posting = 'payout:0xb' AND line = 1",
+            "UPDATE far_journal SET debit = 'node:b' WHERE posting = 'payout:0xb' AND line = 1",
+            vec![moved("0xb", "node:b", "outside", 0, 666_667), moved("0xb", "node:c", "outside", 1_333_333, 666_666)],
+        ),
+        (
+            "UPDATE far_journal SET credit = 'fees' WHERE posting = 'payout:0xb' AND line = 0",
+            "UPDATE far_journal SET credit = 'outside' WHERE posting = 'payout:0xb' AND line = 0",
+            vec![moved("0xb", "node:a", "fees", 666_672, 0), moved("0xb", "node:a", "outside", 0, 666_672)],
+        ),
+        (
+            "UPDATE far_payment_batches SET status = 'confirmed' WHERE id = '0xc'",
+            "UPDATE far_payment_batches SET status = 'submitted' WHERE id = '0xc'",
+            vec![moved("0xc", "node:c", "outside", 0, 1_000_000)],
+        ),
+    ];
+    for (change, back, expected) in cases {
+        other.run(&format!("{change}; {BALANCE}")).await.unwrap();
+        assert_eq!(store.audit().await.unwrap(), expected, "{change}");
+        other.run(&format!("{back}; {BALANCE}")).await.unwrap();
         assert_eq!(store.audit().await.unwrap(), [], "{back}");
     }
 }

@@ -25,7 +25,9 @@ async fn run(store: &far_ledger::Ledger, id: &str, from: i64, to: i64, cost: i64
 async fn a_minute_has_one_row() {
     let (bed, store) = ledger().await;
     let now = 10 * HOUR + 7;
-    store.upsert_node(&Node::new("a", at(now - 1_000))).await.unwrap();
+    // A coordinator writes every five minutes that a node is there: one that is due is active, one that is over is not.
+    store.upsert_node(&Node::new("a", at(now - 5 * MINUTE - 2_000))).await.unwrap();
+    store.upsert_node(&Node::new("b", at(now - 6 * MINUTE - 1))).await.unwrap();
     run(&store, "early", 8 * HOUR, 9 * HOUR - 1, 5).await;
     run(&store, "one", 9 * HOUR - 500, 9 * HOUR, 5).await;
     run(&store, "two", 10 * HOUR - 1_500, 10 * HOUR - 1, 5).await;
