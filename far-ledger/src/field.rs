@@ -36,7 +36,7 @@ pub enum FieldError {
         field: &'static str,
     },
     /// A number beyond 2^63 - 1.
-    #[error("{field} is {value}, at most {} is stored", i64::MAX)]
+    #[error("{field} is {value}, at most {} is stored: give a smaller one", i64::MAX)]
     TooLarge {
         /// Name of the field.
         field: &'static str,

@@ -181,7 +181,7 @@ pub enum DeployError {
         expected: u64,
     },
     /// A transaction reverted.
-    #[error("deploying {what} reverted in transaction {tx:?}")]
+    #[error("deploying {what} reverted in transaction {tx:?}: look there why before deploying again")]
     Reverted {
         /// What was deployed.
         what: &'static str,

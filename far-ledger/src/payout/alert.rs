@@ -32,6 +32,21 @@ pub enum Alert {
         /// What the node said.
         reason: String,
     },
+    /// The payment takes more gas than a transaction may have, so it is not signed.
+    #[error(
+        "batch {batch:?} takes {} gas and a transaction may have {most} (EIP-7825): it is not signed. Send a little FAR \
+         to those of its wallets that hold none: each takes about 17000 gas less then, and the batch is paid as soon as it \
+         fits. Lower payout_batch_items for the weeks to come",
+        needed.map_or_else(|| "more".to_owned(), |gas| gas.to_string())
+    )]
+    TooMuchGas {
+        /// The batch.
+        batch: H256,
+        /// What it takes by the node's estimate; `None` where the node estimates no more than a transaction may have.
+        needed: Option<u64>,
+        /// Most gas of a transaction.
+        most: u64,
+    },
     /// The fees reached their caps.
     #[error(
         "transaction {hash:?} waits: the chain asks for more than max_fee_gwei or max_tip_gwei allow; raise them, or wait"

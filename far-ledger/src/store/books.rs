@@ -37,7 +37,7 @@ pub enum MoveError {
         needed: Amount,
     },
     /// The account has too much.
-    #[error("the balance of account {account} would pass what the ledger can hold: nothing was moved")]
+    #[error("the balance of account {account} would pass what the ledger can hold: nothing was moved, move less")]
     Overflow {
         /// Key of the account.
         account: String,

@@ -113,7 +113,10 @@ pub enum OpenError {
         version: i64,
     },
     /// A migration failed; the schema is as before.
-    #[error("the ledger {ledger} could not be migrated, its schema is as before")]
+    #[error(
+        "the ledger {ledger} could not be migrated, its schema is as before: remove the cause and start again, or go \
+         on with the version that was used before"
+    )]
     Migrate {
         /// The ledger.
         ledger: Location,
@@ -220,7 +223,10 @@ pub enum FinalizeError {
         node_id: String,
     },
     /// A node's total would pass what an amount can hold.
-    #[error("the totals of node {node_id} would pass what the ledger can hold: nothing was added")]
+    #[error(
+        "the totals of node {node_id} would pass what the ledger can hold: nothing was added; start the node under \
+         a new identity"
+    )]
     Overflow {
         /// The node.
         node_id: String,

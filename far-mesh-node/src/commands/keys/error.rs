@@ -57,6 +57,19 @@ pub enum KeysError {
         /// Why not.
         source: Box<TopUpError>,
     },
+    /// FAR was added or was not: the ledger did not answer.
+    #[error(
+        "whether the FAR was added to account {account:?} is not known: {source}; run it again with \
+         `--reference {reference:?}`, which adds it once"
+    )]
+    Unsure {
+        /// The account.
+        account: String,
+        /// Name of the top-up.
+        reference: String,
+        /// What failed.
+        source: Box<TopUpError>,
+    },
     /// The ledger cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -2,7 +2,7 @@
 
 use far_ledger::{
     Amount, Ledger, Posted, Store, UnixMillis, WalletAddress, key,
-    store::{Location, TopUp},
+    store::{Location, PostError, TopUp, TopUpError},
 };
 use far_mesh_core::id::SessionId;
 use serde_json::json;
@@ -20,7 +20,7 @@ const LEAST: usize = 8;
 /// Makes, lists or revokes keys, or tops up an account.
 ///
 /// # Errors
-/// [`CommandError`] with what is wrong and the remedy; nothing was changed then.
+/// [`CommandError`] with what is wrong and the remedy; nothing was changed then, but for [`KeysError::Unsure`].
 pub async fn run(args: KeysArgs, config: Config) -> Result<(), CommandError> {
     let ledger = match &args.command {
         KeysCommand::Create { .. } => {
@@ -122,8 +122,9 @@ async fn top_up(
     let key = reference.unwrap_or_else(|| format!("topup-{}", SessionId::random()));
     let top_up = TopUp { account: account.clone(), amount, key, at: UnixMillis::now() };
     let posted = ledger.top_up(&top_up).await;
-    let posted = posted.map_err(|source| KeysError::TopUp { account: account.clone(), source: Box::new(source) })?;
-    let now = ledger.account(&account).await.map_err(KeysError::from)?.ok_or_else(unknown)?;
+    let posted = posted.map_err(|source| not_added(&top_up, source))?;
+    let read = ledger.account(&account).await;
+    let now = read.map_err(|source| unsure(&top_up, TopUpError::Post(source.into())))?.ok_or_else(unknown)?;
     let (key, added) = (top_up.key, posted == Posted::Now);
     if json {
         return print_json(&json!({
@@ -133,6 +134,19 @@ async fn top_up(
     }
     let said = if added { "added to" } else { "were added before, and are not again, to" };
     print(&format!("{amount} FAR {said} account {account}, reference {key}; its balance is {} FAR\n", now.balance))
+}
+
+/// Why a top-up failed. Where the ledger's answer was lost it may be written all the same.
+fn not_added(top_up: &TopUp, source: TopUpError) -> KeysError {
+    match source {
+        TopUpError::Backend(_) | TopUpError::Post(PostError::Backend(_)) => unsure(top_up, source),
+        source => KeysError::TopUp { account: top_up.account.clone(), source: Box::new(source) },
+    }
+}
+
+fn unsure(top_up: &TopUp, source: TopUpError) -> KeysError {
+    let TopUp { account, key, .. } = top_up;
+    KeysError::Unsure { account: account.clone(), reference: key.clone(), source: Box::new(source) }
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub enum PaymentsError {
     #[error(transparent)]
     Export(#[from] ExportError),
     /// The node is not in the ledger.
-    #[error("node {node} is not in the ledger: see how its coordinator names it in GET /nodes/active")]
+    #[error("node {node} is not in the ledger: see how its coordinator names it in GET /models/MODEL/nodes")]
     UnknownNode {
         /// The node.
         node: String,

@@ -99,8 +99,8 @@ fn halted(totals: &[StatusTotal]) -> Result<(), CommandError> {
 /// Waiting helps nobody where no transaction is under way and none can be signed.
 fn blocked(tick: &Tick, totals: &[StatusTotal]) -> Result<(), PaymentsError> {
     let mut open = totals.iter().filter(|total| follow::is_open(&total.status));
-    let reverts = tick.alerts.iter().find(|alert| matches!(alert, Alert::WouldRevert { .. }));
-    match reverts {
+    let unsigned = |alert: &&Alert| matches!(alert, Alert::WouldRevert { .. } | Alert::TooMuchGas { .. });
+    match tick.alerts.iter().find(unsigned) {
         Some(alert) if open.all(|total| total.status == "planned") => {
             Err(PaymentsError::Blocked { reason: alert.to_string() })
         }
