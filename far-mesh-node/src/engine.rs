@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use far_ledger::{Node, NodeModel, Store, UnixMillis, WalletAddress, store::NodeError};
+use far_ledger::{
+    Node, NodeModel, Store, UnixMillis, WalletAddress,
+    store::{NodeError, SIGN_OF_LIFE},
+};
 use far_mesh_client::schema::PartHealth;
 use far_mesh_core::{
     coordinator::{Coordinator, Prompt, PromptError},
@@ -25,11 +28,6 @@ use crate::http::{
 
 /// How often the ledger hears of providers: as often as the table of adverts changes.
 const REGISTER: Duration = Duration::from_secs(2);
-
-/// How often the ledger hears that a node is still there, when nothing else about it changes: a write that waits for the
-/// disk for each advert of each node, every 45 seconds, would tell nobody more. The ledger's figures count a node as
-/// active for a minute longer than this (`ACTIVE` in its metrics): whoever changes one changes both.
-const SEEN: Duration = Duration::from_secs(5 * 60);
 
 /// One coordinator's model, for HTTP.
 #[derive(Debug)]
@@ -175,7 +173,9 @@ pub async fn keep_nodes(coordinator: Arc<Coordinator>, store: Arc<dyn Store>) {
                     continue;
                 }
             };
-            if known.get(&advert.peer).is_some_and(|before| before.says(&entry) && now - before.written < SEEN) {
+            // A write that waits for the disk for each advert of each node, every 45 seconds, would tell nobody more.
+            let fresh = |before: &Entry| before.says(&entry) && now - before.written < SIGN_OF_LIFE;
+            if known.get(&advert.peer).is_some_and(fresh) {
                 continue;
             }
             match entry.write(store.as_ref()).await {

@@ -8,6 +8,7 @@ use crate::{
         database::{Database, Row, Topic, query, retry},
         error::ReadError,
         ledger::Ledger,
+        rows::DAY_MS,
     },
     time::UnixMillis,
 };
@@ -16,10 +17,11 @@ const MINUTE_MS: i64 = 60_000;
 
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// How long ago a node may have been heard of and still count as active. A coordinator writes that a node is still
-/// there every five minutes (`SEEN` in far-mesh-node's engine), however often the node advertises: that, and a minute
-/// for a write that comes late.
-const ACTIVE: Duration = Duration::from_secs(6 * 60);
+/// How often a coordinator writes that a node is still there, however often the node advertises.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(5 * 60);
+
+/// How long ago a node may have been heard of and still count as active: a minute more, for a write that comes late.
+const ACTIVE: Duration = SIGN_OF_LIFE.saturating_add(Duration::from_secs(60));
 
 /// Figures of the mesh at a minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,13 +93,30 @@ const GET: &str = "SELECT * FROM far_mesh_metrics WHERE measured_at = $1";
 const BETWEEN: &str =
     "SELECT * FROM far_mesh_metrics WHERE measured_at >= $1 AND measured_at < $2 ORDER BY measured_at";
 
-const HOURS: &str = "
-SELECT hour AS start, total_nodes, active_nodes, sessions, tokens_generated, avg_latency_ms, far_paid
-FROM far_mesh_metrics_hourly WHERE hour >= $1 AND hour < $2 ORDER BY hour";
-
-const DAYS: &str = "
-SELECT day AS start, total_nodes, active_nodes, sessions, tokens_generated, avg_latency_ms, far_paid
-FROM far_mesh_metrics_daily WHERE day >= $1 AND day < $2 ORDER BY day";
+/// Hours or days of `$3` milliseconds, as the views `far_mesh_metrics_hourly` and `far_mesh_metrics_daily` have them, of which
+/// only what is asked for is looked at.
+const ROLL_UPS: &str = "
+SELECT at / CAST($3 AS BIGINT) * CAST($3 AS BIGINT) AS start,
+       COALESCE(MAX(total_nodes), 0) AS total_nodes,
+       COALESCE(CAST(SUM(active_nodes) AS BIGINT) / NULLIF(COUNT(active_nodes), 0), 0) AS active_nodes,
+       CAST(SUM(sessions) AS BIGINT) AS sessions,
+       CAST(SUM(tokens_generated) AS BIGINT) AS tokens_generated,
+       COALESCE(CAST(SUM(latency_ms) AS BIGINT) / NULLIF(CAST(SUM(sessions) AS BIGINT), 0), 0) AS avg_latency_ms,
+       CAST(SUM(far_paid) AS BIGINT) AS far_paid
+FROM (
+    SELECT measured_at AS at, total_nodes, active_nodes, 0 AS sessions, 0 AS tokens_generated, 0 AS latency_ms,
+           0 AS far_paid
+    FROM far_mesh_metrics WHERE measured_at >= $1 AND measured_at < $2
+    UNION ALL
+    SELECT completed_at, NULL, NULL, 1, tokens_generated,
+           CASE WHEN completed_at > started_at THEN completed_at - started_at ELSE 0 END, 0
+    FROM far_mesh_sessions WHERE completed_at >= $1 AND completed_at < $2 AND status = 'completed'
+    UNION ALL
+    SELECT paid_at, NULL, NULL, 0, 0, 0, payment_far
+    FROM far_session_contributions WHERE paid_at >= $1 AND paid_at < $2
+) AS moments
+GROUP BY at / CAST($3 AS BIGINT) * CAST($3 AS BIGINT)
+ORDER BY start";
 
 impl Ledger {
     /// Writes the figures of the minute that holds `now`, once: whoever comes later gets what the first wrote.
@@ -120,20 +139,28 @@ impl Ledger {
         .await
     }
 
-    /// Hours or days of the minutes that are kept, from `from` to before `to`.
+    /// Hours or days, from the one that holds `from` to before the one that holds `to`; those in which nothing was are left
+    /// out. Sessions and payments are counted where they ended, nodes in the minutes that are kept.
     ///
     /// # Errors
     /// [`ReadError`].
     pub async fn roll_ups(&self, period: Period, from: UnixMillis, to: UnixMillis) -> Result<Vec<RollUp>, ReadError> {
-        let sql = match period {
-            Period::Hour => HOURS,
-            Period::Day => DAYS,
-        };
+        let span = period.millis();
+        let start = |at: UnixMillis| at.get().saturating_sub(at.get().rem_euclid(span));
         retry(|| async {
-            let rows = query(sql).bind(from.get()).bind(to.get());
+            let rows = query(ROLL_UPS).bind(start(from)).bind(start(to)).bind(span);
             rows.fetch_all(&mut self.database().read().await?).await?.iter().map(RollUp::read).collect()
         })
         .await
+    }
+}
+
+impl Period {
+    fn millis(self) -> i64 {
+        match self {
+            Self::Hour => HOUR_MS,
+            Self::Day => DAY_MS,
+        }
     }
 }
 

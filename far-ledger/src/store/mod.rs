@@ -37,7 +37,7 @@ pub use export::{Earnings, ExportError};
 pub use keys::KeyError;
 pub use ledger::Ledger;
 pub use location::{Location, PostgresUrl};
-pub use metrics::{Metrics, Period, RollUp};
+pub use metrics::{Metrics, Period, RollUp, SIGN_OF_LIFE};
 pub use receipts::{MAX_RECEIPTS, ReceiptError, ReceiptRow};
 pub use retention::{Kept, Removed};
 pub use upkeep::{Upkeep, UpkeepError};

@@ -50,22 +50,37 @@ async fn a_minute_has_one_row() {
 
 #[tokio::test]
 async fn hours_and_days_come_from_minutes() {
-    let (_bed, store) = ledger().await;
+    let (bed, store) = ledger().await;
     assert_eq!(store.roll_ups(Period::Day, at(0), at(i64::MAX)).await.unwrap(), []);
     run(&store, "one", 0, 30 * MINUTE, 5).await;
     run(&store, "two", HOUR, HOUR + 2 * MINUTE, 5).await;
     run(&store, "three", DAY, DAY + 1, 5).await;
-    for minute in [10, 59, 60 + 59, 24 * 60 + 59] {
+    // Whenever rows are written: at the end of an hour, in the middle of the next, or not at all.
+    for minute in [10, 59, 60 + 40, 24 * 60 + 59] {
         store.write_metrics(at(minute * MINUTE)).await.unwrap();
     }
+    run(&store, "after the last row of its hour", HOUR, 2 * HOUR - 1, 5).await;
+    let pay = format!("UPDATE far_session_contributions SET paid_at = {} WHERE session_id = 'one'", 50 * HOUR);
+    bed.other().await.run(&pay).await.unwrap();
     let hours = store.roll_ups(Period::Hour, at(0), at(i64::MAX)).await.unwrap();
     let figures: Vec<_> =
         hours.iter().map(|hour| (hour.start.get() / HOUR, hour.sessions, hour.avg_latency_ms)).collect();
-    assert_eq!(figures, [(0, 1, 1_800_000), (1, 1, 120_000), (24, 1, 1)]);
+    assert_eq!(figures, [(0, 1, 1_800_000), (1, 2, (120_000 + HOUR as u64 - 1) / 2), (24, 1, 1), (50, 0, 0)]);
+    assert_eq!((hours[0].far_paid, hours[3].far_paid), (nano(0), nano(5)));
+    assert_eq!((hours[0].total_nodes, hours[3].total_nodes), (3, 0), "nodes are those of the minutes");
+    let mut view = bed.other().await;
+    for (column, sum) in [("sessions", 4), ("far_paid", 5), ("tokens_generated", 8)] {
+        for view_of in ["hourly", "daily"] {
+            let sql = format!("SELECT CAST(SUM({column}) AS BIGINT) FROM far_mesh_metrics_{view_of}");
+            assert_eq!(view.number(&sql).await, Some(sum), "{sql}");
+        }
+    }
+    let part = store.roll_ups(Period::Hour, at(HOUR + 1), at(2 * HOUR)).await.unwrap();
+    assert_eq!(part, hours[1..2], "an hour is whole");
     let days = store.roll_ups(Period::Day, at(0), at(i64::MAX)).await.unwrap();
     let figures: Vec<_> = days.iter().map(|day| (day.start.get() / DAY, day.sessions, day.tokens_generated)).collect();
-    assert_eq!(figures, [(0, 2, 4), (1, 1, 2)]);
-    assert_eq!(days[0].avg_latency_ms, (1_800_000 + 120_000) / 2);
+    assert_eq!(figures, [(0, 3, 6), (1, 1, 2), (2, 0, 0)]);
+    assert_eq!(days[0].avg_latency_ms, (1_800_000 + 120_000 + HOUR as u64 - 1) / 3);
 }
 
 #[tokio::test]
