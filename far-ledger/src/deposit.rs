@@ -8,9 +8,9 @@ use ethers_core::types::{Address, U256};
 
 use crate::{
     amount::Amount,
-    evm::{Chain, Depth, Log, LogFilter, RpcError, Transfer, WINDOW_BLOCKS},
+    evm::{Chain, Depth, Log, LogFilter, RpcError, Transfer, Window},
     journal::Posted,
-    store::{Deposit, DepositError, Ledger, ReadError},
+    store::{Deposit, DepositError, Ledger, MoveError, PostError, ReadError},
     time::UnixMillis,
     wallet::WalletAddress,
 };
@@ -64,6 +64,8 @@ pub enum Why {
     NoAccount,
     /// It is less than a nano-FAR, or more than an amount can hold.
     NoAmount,
+    /// With it the balance of the account would pass what the ledger can hold.
+    Full,
 }
 
 /// Why a scan ended early. What it credited stays; another one goes on.
@@ -108,15 +110,18 @@ pub async fn scan(
     }
     let deep = chain.blocks(inbox.depth).await?.deep.number;
     let mut scan = Scan { next_block: from_block, ..Scan::default() };
-    while scan.next_block <= deep {
-        let to = scan.next_block.saturating_add(WINDOW_BLOCKS).min(deep);
-        let topics = vec![Some(Transfer::topic()), None, Some(Transfer::address_topic(inbox.address))];
-        for log in chain.logs(&LogFilter { address: inbox.token, from: scan.next_block, to, topics }).await? {
+    let topics = vec![Some(Transfer::topic()), None, Some(Transfer::address_topic(inbox.address))];
+    let mut left = LogFilter { address: inbox.token, from: from_block, to: deep, topics };
+    let mut window = Window::default();
+    while left.from <= deep {
+        let (logs, last) = window.first(chain, &left).await?;
+        for log in logs {
             if let Some(transfer) = Transfer::read(&log) {
                 take(ledger, inbox, &log, transfer, now, &mut scan).await?;
             }
         }
-        scan.next_block = to.saturating_add(1);
+        left.from = last.saturating_add(1);
+        scan.next_block = left.from;
     }
     Ok(scan)
 }
@@ -158,9 +163,15 @@ async fn take(
         block_number: log.block_number,
         at: now,
     };
-    match ledger.credit_deposit(&deposit).await? {
-        Posted::Now => scan.credited.push(deposit),
-        Posted::Before => scan.known = scan.known.saturating_add(1),
+    match ledger.credit_deposit(&deposit).await {
+        Ok(Posted::Now) => scan.credited.push(deposit),
+        Ok(Posted::Before) => scan.known = scan.known.saturating_add(1),
+        // One account that is full holds up no other.
+        Err(DepositError::Post(PostError::Move(MoveError::Overflow { .. }))) => {
+            let Deposit { tx_hash, .. } = deposit;
+            scan.unclaimed.push(Unclaimed { transfer, tx_hash, why: Why::Full });
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }

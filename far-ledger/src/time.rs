@@ -33,6 +33,11 @@ impl UnixMillis {
         Self(self.0.saturating_add(span))
     }
 
+    /// How long ago `earlier` was; nothing where it was not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
+    }
+
     /// The time `span` earlier, 1970 at the earliest.
     pub fn before(self, span: Duration) -> Self {
         let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
@@ -64,6 +69,10 @@ mod tests {
         assert_eq!(UnixMillis::from(UNIX_EPOCH + Duration::from_millis(1500)).get(), 1500);
         let time = UnixMillis::new(10_000).unwrap();
         assert_eq!(time.before(Duration::from_secs(3)).get(), 7_000);
+        assert_eq!(
+            (time.since(time.before(Duration::from_secs(3))), UnixMillis::default().since(time)),
+            (Duration::from_secs(3), Duration::ZERO)
+        );
         assert_eq!(time.before(Duration::MAX), UnixMillis::default());
         assert_eq!((time.after(Duration::from_secs(3)).get(), time.after(Duration::MAX).get()), (13_000, i64::MAX));
     }

@@ -88,6 +88,11 @@ impl RpcError {
         matches!(self, Self::Unreachable { .. } | Self::Status { status: 429 | 500..=599, .. })
     }
 
+    /// Whether a narrower query may be answered.
+    pub(super) fn may_be_too_wide(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::TooLarge { .. } | Self::Status { status: 400 | 413, .. })
+    }
+
     pub(super) fn bad(method: &'static str, field: &'static str, value: impl ToString) -> Self {
         Self::BadAnswer { method, field, value: shown(&value.to_string()) }
     }

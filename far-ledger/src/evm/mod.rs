@@ -24,6 +24,7 @@ mod signer;
 mod transaction;
 mod transport;
 mod types;
+mod window;
 
 pub use abi::{BatchPaid, Transfer, Unpaid, payout, token};
 pub use chain::Chain;
@@ -38,5 +39,5 @@ pub use keystore::{KeystoreError, Password};
 pub use signer::{LocalSigner, SignError, Signer};
 pub use transaction::{DecodeError, SignedTx, Unsigned};
 pub use transport::Transport;
-pub(crate) use types::WINDOW_BLOCKS;
 pub use types::{At, Block, Call, FeeHistory, Log, LogFilter, Receipt};
+pub(crate) use window::Window;

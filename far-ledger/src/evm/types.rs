@@ -2,6 +2,8 @@
 
 use ethers_core::types::{Address, H256};
 
+use crate::time::UnixMillis;
+
 /// The state that a question is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
@@ -24,6 +26,14 @@ pub struct Block {
     pub hash: H256,
     /// Seconds since 1970.
     pub timestamp: u64,
+}
+
+impl Block {
+    /// When it was made.
+    pub fn time(&self) -> UnixMillis {
+        let millis = i64::try_from(self.timestamp).ok().and_then(|seconds| seconds.checked_mul(1000));
+        millis.and_then(UnixMillis::new).unwrap_or_default()
+    }
 }
 
 /// A call to simulate.
@@ -74,9 +84,6 @@ pub struct Log {
     /// Place in the block.
     pub index: u64,
 }
-
-/// Blocks asked for events at a time: nodes that others run allow a few thousand.
-pub(crate) const WINDOW_BLOCKS: u64 = 2_000;
 
 /// Which events to look for.
 #[derive(Clone, Debug, PartialEq, Eq)]

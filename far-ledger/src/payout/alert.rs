@@ -1,6 +1,10 @@
 //! What an operator has to know.
 
+use std::time::Duration;
+
 use ethers_core::types::{Address, H256};
+
+use crate::payout::{epoch::Epoch, gas::CannotPay};
 
 /// What keeps payouts from going on until somebody does something, or until the chain changes.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -34,18 +38,27 @@ pub enum Alert {
     },
     /// The payment takes more gas than a transaction may have, so it is not signed.
     #[error(
-        "batch {batch:?} takes {} gas and a transaction may have {most} (EIP-7825): it is not signed. Send a little FAR \
-         to those of its wallets that hold none: each takes about 17000 gas less then, and the batch is paid as soon as it \
-         fits. Lower payout_batch_items for the weeks to come",
-        needed.map_or_else(|| "more".to_owned(), |gas| gas.to_string())
+        "batch {batch:?} is not signed: {why}. Send a little FAR to those of its wallets that hold none: each takes about \
+         17000 gas less then, and the batch is paid as soon as it fits. Lower payout_batch_items for the weeks to come"
     )]
     TooMuchGas {
         /// The batch.
         batch: H256,
-        /// What it takes by the node's estimate; `None` where the node estimates no more than a transaction may have.
-        needed: Option<u64>,
-        /// Most gas of a transaction.
-        most: u64,
+        /// [`CannotPay::TooMuchGas`].
+        why: CannotPay,
+    },
+    /// The week is over by this machine's clock, and not by the chain's.
+    #[error(
+        "epoch {epoch} is over by this machine's clock and not by the chain's, so it is not closed: the newest block is {} s \
+         older than what this machine's clock says; set the clock right, or see that the node follows its chain and that the \
+         chain makes blocks",
+        behind.as_secs()
+    )]
+    Clock {
+        /// The epoch.
+        epoch: Epoch,
+        /// How much older the newest block is.
+        behind: Duration,
     },
     /// The fees reached their caps.
     #[error(
@@ -71,4 +84,14 @@ pub enum Alert {
         /// What the node said.
         reason: String,
     },
+}
+
+impl Alert {
+    /// That a batch cannot be paid by `payer`.
+    pub(super) fn of_batch(batch: H256, payer: Address, why: CannotPay) -> Self {
+        match why {
+            CannotPay::Reverts(reason) => Self::WouldRevert { batch, payer, reason },
+            CannotPay::TooMuchGas { .. } => Self::TooMuchGas { batch, why },
+        }
+    }
 }

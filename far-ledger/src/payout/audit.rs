@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 use ethers_core::types::{H256, U256};
 
 use crate::{
-    evm::{BatchPaid, Chain, Depth, LogFilter, WINDOW_BLOCKS},
+    evm::{BatchPaid, Chain, Depth, LogFilter, Window},
     payout::{
         book,
         error::PayError,
@@ -26,7 +26,15 @@ SELECT b.batch_id, b.digest, p.status, p.total_amount_far, p.tx_hash, p.block_nu
         WHERE c.payment_batch_id = b.batch_id) AS claimed_far,
        (SELECT COUNT(*) FROM far_session_contributions c
         WHERE c.payment_batch_id = b.batch_id
-          AND (c.paid_at IS NULL) = (p.status = 'confirmed')) AS marked_wrong
+          AND (c.paid_at IS NULL) = (p.status = 'confirmed')) AS marked_wrong,
+       (SELECT COUNT(*) FROM (
+            SELECT node_id FROM (
+                SELECT n.node_id, n.amount_far AS part FROM payout_node n WHERE n.batch_id = b.batch_id
+                UNION ALL
+                SELECT c.node_id, -c.payment_far FROM far_session_contributions c WHERE c.payment_batch_id = b.batch_id
+            ) AS parts
+            GROUP BY node_id HAVING SUM(part) <> 0
+        ) AS wrong) AS parts_wrong
 FROM payout_batch b
 JOIN far_payment_batches p ON p.id = b.batch_id
 JOIN payout_epoch e ON e.epoch = b.epoch
@@ -56,6 +64,8 @@ pub enum About {
     Total,
     /// The batch's total, against the contributions that it claims.
     Claims,
+    /// What each node gets of the batch, against its contributions: how many nodes' parts are wrong.
+    Parts,
     /// Whether contributions are marked as paid, against the batch's status: how many are not as they should.
     Marks,
     /// Whether the batch is paid, against the chain.
@@ -78,6 +88,7 @@ struct Ours {
     total: i64,
     claimed: i64,
     marked_wrong: i64,
+    parts_wrong: i64,
     tx_hash: Option<String>,
     block: Option<i64>,
     items: Vec<Item>,
@@ -143,16 +154,17 @@ async fn paid(
     deep: u64,
 ) -> Result<BTreeMap<H256, Theirs>, PayError> {
     let mut paid = BTreeMap::new();
-    let mut from = from_block;
-    while from <= deep {
-        let to = from.saturating_add(WINDOW_BLOCKS).min(deep);
-        let topics = vec![Some(BatchPaid::topic())];
-        for log in chain.logs(&LogFilter { address: contract.address, from, to, topics }).await? {
+    let topics = vec![Some(BatchPaid::topic())];
+    let mut left = LogFilter { address: contract.address, from: from_block, to: deep, topics };
+    let mut window = Window::default();
+    while left.from <= deep {
+        let (logs, last) = window.first(chain, &left).await?;
+        for log in logs {
             if let Some(event) = BatchPaid::read(&log) {
                 paid.insert(event.batch_id, Theirs { event, tx_hash: log.tx_hash, block: log.block_number });
             }
         }
-        from = to.saturating_add(1);
+        left.from = last.saturating_add(1);
     }
     Ok(paid)
 }
@@ -179,6 +191,7 @@ fn batch(row: &Row, items: Vec<Item>) -> Result<Ours, PayError> {
         total: row.get("total_amount_far")?,
         claimed: row.get("claimed_far")?,
         marked_wrong: row.get("marked_wrong")?,
+        parts_wrong: row.get("parts_wrong")?,
         tx_hash: row.get("tx_hash")?,
         block: row.get("block_number")?,
         items,
@@ -203,6 +216,7 @@ impl Mismatches<'_> {
         let sum: i128 = ours.items.iter().map(|item| i128::from(item.amount.nano())).sum();
         self.compare(About::Total, ours.total, sum);
         self.compare(About::Claims, ours.total, ours.claimed);
+        self.compare(About::Parts, ours.parts_wrong, 0);
         self.compare(About::Marks, ours.marked_wrong, 0);
     }
 
@@ -240,6 +254,7 @@ impl fmt::Display for Mismatch {
             About::Items => ("digest", "its items"),
             About::Total => ("total in nano-FAR", "its items"),
             About::Claims => ("total in nano-FAR", "the contributions that it pays"),
+            About::Parts => ("number of nodes whose part is wrong", "their contributions"),
             About::Marks => ("number of contributions marked wrongly", "its status"),
             About::Paid => ("state", "the chain"),
             About::Digest => ("digest", "the chain"),

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Payer::tick`] is the driver and thin: `book` reads the state, `view` asks the chain, [`decide`](decide::decide) is a pure
-//! function from both to what is to be done, and the driver does it. A payer keeps nothing in memory between two ticks, so a
-//! crash loses nothing, and any number of payers may run at once.
+//! function from both to what is to be done, and the driver does it. What a payer does rests on nothing in its
+//! memory, so a crash loses nothing, and any number of payers may run at once.
 //!
 //! What always holds:
 //!
@@ -30,10 +30,12 @@ pub mod decide;
 mod epoch;
 mod error;
 mod funds;
+mod gas;
 mod item;
 mod payer;
 mod plan;
 mod round;
+mod statement;
 mod status;
 mod view;
 
@@ -42,7 +44,9 @@ pub use audit::{About, Mismatch, check_batches, reconcile};
 pub use epoch::Epoch;
 pub use error::PayError;
 pub use funds::Funds;
+pub use gas::CannotPay;
 pub use item::{Item, MAX_ITEMS, PayoutContract, batch_id, digest, pack, units};
 pub use payer::{Closed, Payer, PayerConfig, Tick};
 pub use plan::{Carried, Plan, PlannedBatch, Rules, Why};
-pub use status::{BatchStatus, NodePayment, PayoutStatus, StatusTotal, WalletPayment};
+pub use statement::{NodePayment, NodeSums, WalletPayment};
+pub use status::{BatchStatus, PayoutStatus, StatusTotal};

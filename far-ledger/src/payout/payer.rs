@@ -1,11 +1,19 @@
 //! The driver: reads, asks, decides, does.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{Chain, Depth, FeePolicy, Signer},
+    evm::{At, Chain, Depth, FeePolicy, Signer},
     payout::{
         alert::Alert,
         book,
@@ -25,6 +33,13 @@ const MISSED_WEEKS: usize = 260;
 
 /// Batches of such a week that it is asked for: one of them may be open still while another is paid.
 const MISSED_BATCHES: u32 = 3;
+
+/// How old the newest block may be without a word about it.
+const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// Time between two looks for where batches were paid, and how many are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+const UNTOLD: u32 = 4;
 
 /// How a payer pays.
 #[derive(Clone, Debug)]
@@ -72,6 +87,8 @@ pub struct Payer {
     config: PayerConfig,
     /// Name in the lease.
     holder: String,
+    /// When it last looked for where batches were paid. Nothing else is remembered from tick to tick.
+    looked: Arc<AtomicI64>,
 }
 
 /// What a tick did.
@@ -111,7 +128,7 @@ impl Payer {
         config: PayerConfig,
         holder: impl Into<String>,
     ) -> Self {
-        Self { ledger, chain, signer, config, holder: holder.into() }
+        Self { ledger, chain, signer, config, holder: holder.into(), looked: Arc::default() }
     }
 
     /// How it pays.
@@ -159,7 +176,7 @@ impl Payer {
         }
     }
 
-    /// Does whatever can be done now: closes the week that is over, and takes every open batch as far as the chain lets it.
+    /// Does whatever can be done now: closes the week that is over by `now` and by the chain's newest block, and takes every open batch as far as the chain lets it.
     ///
     /// Safe to drop and to repeat at any point.
     ///
@@ -182,20 +199,53 @@ impl Payer {
         // While batches of another contract are open no week is closed for this one: neither payer could go on then.
         let no_senders = BTreeMap::new();
         retry(|| book::stored(self.ledger.database(), &self.config.contract, &no_senders)).await?;
-        tick.closed = self.close(now).await?;
+        tick.closed = self.close(now, &mut tick).await?;
         let database = self.ledger.database();
         tick.open = retry(|| book::open_batches(database)).await?;
         if tick.open > 0 {
             Round::begin(self, now).await?.go(&mut tick).await?;
             tick.open = retry(|| book::open_batches(database)).await?;
         }
+        // It changes no payment, so it makes no tick fail.
+        if let Err(error) = self.look_for_untold(now).await {
+            tracing::warn!("where another ledger paid is not known yet: {error}");
+        }
         Ok(tick)
     }
 
-    async fn close(&self, now: UnixMillis) -> Result<Option<Closed>, PayError> {
+    /// Looks once in a while for the transactions of batches that another ledger paid and no event told of.
+    async fn look_for_untold(&self, now: UnixMillis) -> Result<(), PayError> {
+        let (database, contract) = (self.ledger.database(), &self.config.contract);
+        if now.since(UnixMillis::new(self.looked.load(Ordering::Relaxed)).unwrap_or_default()) < LOOK_EVERY {
+            return Ok(());
+        }
+        self.looked.store(now.get(), Ordering::Relaxed);
+        let untold = retry(|| book::untold(database, contract, UNTOLD)).await?;
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let deep = self.chain.blocks(self.config.depth).await?.deep;
+        for batch in untold {
+            if let Some(mined) = view::elsewhere(&self.chain, contract, batch, &deep).await? {
+                retry(|| book::tell(database, batch, &mined)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn close(&self, now: UnixMillis, tick: &mut Tick) -> Result<Option<Closed>, PayError> {
         let Some(epoch) = Epoch::due_every(self.config.weeks, now) else { return Ok(None) };
         let database = self.ledger.database();
         if retry(|| book::closed_since(database, epoch)).await? {
+            return Ok(None);
+        }
+        // Were a week closed before it is over, what is earned in the rest of it, and in weeks after, would wait for long.
+        let newest = self.chain.block(At::Latest).await?.time();
+        if newest < epoch.end() {
+            let behind = now.since(newest);
+            if behind > CLOCK_SKEW {
+                tick.alerts.push(Alert::Clock { epoch, behind });
+            }
             return Ok(None);
         }
         let closing = self.closing(epoch, now).await?;

@@ -2,31 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use ethers_core::{
-    types::{Address, H256},
-    utils::keccak256,
-};
+use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{Blocks, Call, FeeHistory, RpcError, SignedTx, Unsigned, payout as calls},
+    evm::{Blocks, FeeHistory, RpcError, SignedTx, Unsigned, payout as calls},
     payout::{
         alert::Alert,
         book::{self, NewTx, Stored},
         decide::{Action, Batch, Owner, Slot, State, Status, View, decide},
         error::PayError,
-        item,
+        gas, item,
         payer::{Payer, Tick},
         view,
     },
     store::database::retry,
     time::UnixMillis,
 };
-
-/// Most gas of a transaction (EIP-7825).
-const MAX_GAS: u64 = 1 << 24;
-
-/// Room above the estimate, beside a quarter of it: a recipient that spends its last FAR meanwhile costs four times as much.
-const GAS_MARGIN: u64 = 60_000;
 
 /// Gas of a transaction that does nothing.
 const FILL_GAS: u64 = 21_000;
@@ -44,7 +35,8 @@ impl<'a> Round<'a> {
     pub(super) async fn begin(payer: &'a Payer, now: UnixMillis) -> Result<Self, PayError> {
         let (chain, database, contract) = (payer.chain(), payer.ledger().database(), &payer.config().contract);
         let blocks = chain.blocks(payer.config().depth).await?;
-        let mut senders: BTreeSet<Address> = retry(|| book::senders(database)).await?.into_iter().collect();
+        let mut senders: BTreeSet<Address> =
+            retry(|| book::senders(database, contract.chain_id)).await?.into_iter().collect();
         senders.insert(payer.address());
         let nonces = view::nonces(chain, &blocks, senders).await?;
         let spent = nonces.iter().map(|(sender, seen)| (*sender, seen.deep)).collect();
@@ -135,29 +127,22 @@ impl<'a> Round<'a> {
         let Some(batch) = self.batch(id) else { return Ok(None) };
         let (database, me) = (self.payer.ledger().database(), self.payer.address());
         let items = retry(|| book::items(database, batch)).await?;
-        let data = calls::pay(id, &item::pack(&items));
-        let to = Some(self.payer.config().contract.address);
-        let needed = match self.payer.chain().estimate_gas(&Call { from: Some(me), to, data: data.clone() }).await {
-            Ok(gas) => Some(gas),
-            // The node tried with no more than a transaction may have.
-            Err(error) if short_of_gas(&error) => None,
-            // Not signed: it would only burn gas. As soon as it could be paid, a tick signs it.
-            Err(error @ RpcError::Refused { .. }) => {
-                tick.alerts.push(Alert::WouldRevert { batch: id, payer: me, reason: error.to_string() });
+        // Not signed where it cannot be paid: it would only burn gas, or, with the most it may have, revert, spend its nonce
+        // and be signed again, for ever. As soon as it could be paid, a tick signs it.
+        let needed = match self.payer.estimate(id, &items).await? {
+            Ok(needed) => needed,
+            Err(why) => {
+                tick.alerts.push(Alert::of_batch(id, me, why));
                 return Ok(None);
             }
-            Err(error) => return Err(error.into()),
-        };
-        // Not signed: with the most it may have it would revert, spend its nonce, and be signed again, for ever.
-        let Some(gas) = needed.and_then(gas_limit) else {
-            tick.alerts.push(Alert::TooMuchGas { batch: id, needed, most: MAX_GAS });
-            return Ok(None);
         };
         // Of the newest block, not of the pool: a nonce that others left there may never be mined, and ours would wait for it.
         let seen = self.view.nonces.get(&me).map_or(0, |seen| seen.latest);
-        let nonce = retry(|| book::next_nonce(database, me)).await?.max(seen);
+        let chain_id = self.payer.config().contract.chain_id;
+        let nonce = retry(|| book::next_nonce(database, chain_id, me)).await?.max(seen);
         let fees = self.payer.config().fees.first(&self.fees().await?);
-        let body = Unsigned { chain_id: self.payer.config().contract.chain_id, nonce, to, data, gas, fees };
+        let (to, data) = (Some(self.payer.config().contract.address), calls::pay(id, &item::pack(&items)));
+        let body = Unsigned { chain_id, nonce, to, data, gas: gas::limit(needed), fees };
         self.store(body, Owner::Batch(id), try_no, 0).await
     }
 
@@ -236,57 +221,10 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Gas of a transaction that takes `needed`, with room above it up to the cap; `None` where `needed` is beyond the cap.
-fn gas_limit(needed: u64) -> Option<u64> {
-    let roomy = needed.saturating_add(needed / 4).saturating_add(GAS_MARGIN);
-    (needed <= MAX_GAS).then_some(roomy.min(MAX_GAS))
-}
-
-/// Whether the contract reverted for too little gas.
-fn short_of_gas(error: &RpcError) -> bool {
-    let RpcError::Refused { data: Some(data), .. } = error else { return false };
-    data.starts_with(&keccak256("TooLittleGas(uint256)")[..4])
-}
-
 /// Whether a node refused a transaction because it has it, or a dearer one, or because it is mined: all is well then.
 fn knows(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["already known", "already imported", "nonce too low", "underpriced", "known transaction"]
         .iter()
         .any(|known| message.contains(known))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn room_above_the_estimate_ends_at_the_cap_and_the_estimate_does_not() {
-        assert_eq!(gas_limit(100_000), Some(185_000));
-        assert_eq!(gas_limit(14_000_000), Some(MAX_GAS));
-        assert_eq!(gas_limit(MAX_GAS), Some(MAX_GAS));
-        assert_eq!((gas_limit(MAX_GAS + 1), gas_limit(u64::MAX)), (None, None));
-    }
-
-    #[test]
-    fn a_batch_that_takes_too_much_gas_is_told_with_both_numbers() {
-        let told = |needed| Alert::TooMuchGas { batch: H256::zero(), needed, most: MAX_GAS }.to_string();
-        let known = told(Some(17_400_000));
-        assert!(["17400000", "16777216", "payout_batch_items"].iter().all(|part| known.contains(part)), "{known}");
-        assert!(told(None).contains("takes more gas"), "{}", told(None));
-    }
-
-    #[test]
-    fn too_little_gas_is_told_from_other_reverts() {
-        let refused = |data: Option<Vec<u8>>| RpcError::Refused {
-            method: "eth_estimateGas",
-            code: 3,
-            message: "execution reverted".to_owned(),
-            data,
-        };
-        let revert = |error: &str| keccak256(error)[..4].iter().copied().chain([0; 32]).collect::<Vec<u8>>();
-        assert!(short_of_gas(&refused(Some(revert("TooLittleGas(uint256)")))));
-        assert!(!short_of_gas(&refused(Some(revert("BadItems(uint256)")))));
-        assert!(!short_of_gas(&refused(None)));
-    }
 }

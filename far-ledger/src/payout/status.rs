@@ -1,26 +1,16 @@
-//! What people are shown: the plan of a week that is not closed, how batches stand, and who was paid where.
-
-use ethers_core::types::H256;
+//! What operators are shown: the plan of a week that is not closed, and how batches stand.
 
 use crate::{
     amount::Amount,
-    evm::{Call, RpcError, payout as calls},
     payout::{
-        book,
-        epoch::Epoch,
-        error::PayError,
-        funds::Funds,
-        item::{self, Item},
-        payer::Payer,
-        plan::Plan,
-        view,
+        book, epoch::Epoch, error::PayError, funds::Funds, gas::CannotPay, item, payer::Payer, plan::Plan,
+        statement::block, view,
     },
     store::{
         Ledger,
         database::{Row, query, retry},
     },
     time::UnixMillis,
-    wallet::WalletAddress,
 };
 
 const BATCHES: &str = "
@@ -32,26 +22,6 @@ FROM payout_batch b
 JOIN far_payment_batches p ON p.id = b.batch_id
 ORDER BY b.epoch DESC, b.seq DESC
 LIMIT $1";
-
-const OF_NODE: &str = "
-SELECT b.batch_id, b.epoch, p.status, p.tx_hash, p.block_number, p.confirmed_at,
-       CAST(SUM(c.payment_far) AS BIGINT) AS amount_far
-FROM far_session_contributions c
-JOIN payout_batch b ON b.batch_id = c.payment_batch_id
-JOIN far_payment_batches p ON p.id = b.batch_id
-WHERE c.node_id = $1
-GROUP BY b.batch_id, b.epoch, b.seq, p.status, p.tx_hash, p.block_number, p.confirmed_at
-ORDER BY b.epoch DESC, b.seq DESC
-LIMIT $2";
-
-const OF_WALLET: &str = "
-SELECT b.batch_id, b.epoch, p.status, p.tx_hash, p.block_number, p.confirmed_at, i.amount_far, i.credited
-FROM payout_item i
-JOIN payout_batch b ON b.batch_id = i.batch_id
-JOIN far_payment_batches p ON p.id = b.batch_id
-WHERE i.address = $1
-ORDER BY b.epoch DESC, b.seq DESC
-LIMIT $2";
 
 const TOTALS: &str = "
 SELECT p.status, COUNT(*) AS batches, CAST(SUM(p.total_amount_far) AS BIGINT) AS amount_far
@@ -69,7 +39,7 @@ pub struct PayoutStatus {
     /// Who would be paid.
     pub plan: Plan,
     /// For each batch the gas it would take, or why it cannot be paid now.
-    pub gas: Vec<Result<u64, String>>,
+    pub gas: Vec<Result<u64, CannotPay>>,
     /// What there is to pay from.
     pub funds: Funds,
     /// Whether the key may pay.
@@ -106,48 +76,6 @@ pub struct BatchStatus {
     pub halted: Option<String>,
 }
 
-/// What a node was paid by one batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NodePayment {
-    /// The batch.
-    pub batch_id: String,
-    /// Its week.
-    pub epoch: Epoch,
-    /// How it stands.
-    pub status: String,
-    /// The node's part.
-    pub amount: Amount,
-    /// The transaction that paid it.
-    pub tx_hash: Option<String>,
-    /// The block.
-    pub block_number: Option<u64>,
-    /// When this ledger saw it settled.
-    pub confirmed_at: Option<UnixMillis>,
-}
-
-/// What a wallet was paid by one batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WalletPayment {
-    /// The batch.
-    pub batch_id: String,
-    /// Its week.
-    pub epoch: Epoch,
-    /// How it stands.
-    pub status: String,
-    /// What the wallet gets.
-    pub amount: Amount,
-    /// Whether the amount could not be sent and waits in the contract as the wallet's credit.
-    pub credited: bool,
-    /// The transaction that paid it.
-    pub tx_hash: Option<String>,
-    /// The block.
-    pub block_number: Option<u64>,
-    /// When this ledger saw it settled.
-    pub confirmed_at: Option<UnixMillis>,
-}
-
 /// All batches that stand alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -174,7 +102,7 @@ impl Payer {
         let plan = retry(|| book::preview(database, &closing)).await?;
         let mut gas = Vec::with_capacity(plan.batches.len());
         for (seq, batch) in (0..).zip(&plan.batches) {
-            gas.push(self.gas(item::batch_id(&contract, epoch, seq), &batch.items).await?);
+            gas.push(self.estimate(item::batch_id(&contract, epoch, seq), &batch.items).await?);
         }
         Ok(PayoutStatus {
             epoch,
@@ -184,15 +112,6 @@ impl Payer {
             funds: Funds::read(self.chain(), &contract).await?,
             is_payer: contract.is_payer(self.chain(), self.address()).await?,
         })
-    }
-
-    async fn gas(&self, batch: H256, items: &[Item]) -> Result<Result<u64, String>, PayError> {
-        let (from, to) = (Some(self.address()), Some(self.config().contract.address));
-        match self.chain().estimate_gas(&Call { from, to, data: calls::pay(batch, &item::pack(items)) }).await {
-            Ok(gas) => Ok(Ok(gas)),
-            Err(error @ RpcError::Refused { .. }) => Ok(Err(error.to_string())),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
@@ -207,33 +126,6 @@ impl Ledger {
             Ok::<_, PayError>(query(BATCHES).bind(i64::from(limit)).fetch_all(&mut connection).await?)
         });
         rows.await?.iter().map(batch_status).collect()
-    }
-
-    /// What a node was paid and is about to be paid: its newest `limit` batches with transaction and block, newest first.
-    ///
-    /// # Errors
-    /// [`PayError`].
-    pub async fn node_payments(&self, node_id: &str, limit: u32) -> Result<Vec<NodePayment>, PayError> {
-        let rows = retry(|| async move {
-            let mut connection = self.database().read().await?;
-            Ok::<_, PayError>(query(OF_NODE).bind(node_id).bind(i64::from(limit)).fetch_all(&mut connection).await?)
-        });
-        rows.await?.iter().map(node_payment).collect()
-    }
-}
-
-impl Ledger {
-    /// What a wallet was paid and is about to be paid: its newest `limit` batches, newest first.
-    ///
-    /// # Errors
-    /// [`PayError`].
-    pub async fn wallet_payments(&self, wallet: WalletAddress, limit: u32) -> Result<Vec<WalletPayment>, PayError> {
-        let rows = retry(|| async move {
-            let mut connection = self.database().read().await?;
-            let wallet = wallet.to_string();
-            Ok::<_, PayError>(query(OF_WALLET).bind(wallet).bind(i64::from(limit)).fetch_all(&mut connection).await?)
-        });
-        rows.await?.iter().map(wallet_payment).collect()
     }
 
     /// How many batches stand how, over all weeks.
@@ -271,33 +163,4 @@ fn batch_status(row: &Row) -> Result<BatchStatus, PayError> {
         confirmed_at: row.optional_time("confirmed_at")?,
         halted: row.get("halted")?,
     })
-}
-
-fn node_payment(row: &Row) -> Result<NodePayment, PayError> {
-    Ok(NodePayment {
-        batch_id: row.get("batch_id")?,
-        epoch: Epoch::new(row.number("epoch")?),
-        status: row.get("status")?,
-        amount: row.amount("amount_far")?,
-        tx_hash: row.get("tx_hash")?,
-        block_number: block(row)?,
-        confirmed_at: row.optional_time("confirmed_at")?,
-    })
-}
-
-fn wallet_payment(row: &Row) -> Result<WalletPayment, PayError> {
-    Ok(WalletPayment {
-        batch_id: row.get("batch_id")?,
-        epoch: Epoch::new(row.number("epoch")?),
-        status: row.get("status")?,
-        amount: row.amount("amount_far")?,
-        credited: row.get::<i64>("credited")? != 0,
-        tx_hash: row.get("tx_hash")?,
-        block_number: block(row)?,
-        confirmed_at: row.optional_time("confirmed_at")?,
-    })
-}
-
-fn block(row: &Row) -> Result<Option<u64>, PayError> {
-    Ok(row.get::<Option<i64>>("block_number")?.and_then(|number| u64::try_from(number).ok()))
 }

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use ethers_core::types::{Address, H256};
 
 use crate::{
-    evm::{
-        At, BatchPaid, Block, Blocks, Call, Chain, Log, LogFilter, RpcError, Unpaid, WINDOW_BLOCKS, payout as calls,
-    },
+    evm::{At, BatchPaid, Block, Blocks, Call, Chain, Log, LogFilter, RpcError, Unpaid, Window, payout as calls},
     payout::{book::Mined, decide::Seen, error::PayError, item::PayoutContract},
     wallet::WalletAddress,
 };
 
-/// How many windows are looked through for a payment that this ledger did not make: about five days of Ethereum.
-const WINDOWS: u64 = 18;
+/// How many blocks are looked through for a payment that this ledger did not make: about five days of Ethereum.
+const SEARCHED: u64 = 36_000;
+
+/// How often a node is asked for it at most: some take a few blocks at a time.
+const SEARCHES: u32 = 72;
 
 /// Refuses another chain than the one payouts are set up for.
 pub(super) async fn check_chain(chain: &Chain, contract: &PayoutContract) -> Result<(), PayError> {
@@ -104,29 +105,40 @@ pub(super) async fn mined(
             return Ok(Mined { tx: Some(tx), block: Some(receipt.block_number), credited });
         }
     }
-    // Not ours. A node that does not tell must not keep a paid batch open: it is settled without a hash then.
-    Ok(elsewhere(chain, contract, batch, deep).await.unwrap_or_default())
+    // Not ours. A node that does not tell must not keep a paid batch open: it is settled without a hash then, and looked for
+    // later.
+    let found = elsewhere(chain, contract, batch, deep).await.unwrap_or_else(|error| {
+        tracing::warn!(?batch, "paid by another ledger, and where is not known yet: {error}");
+        None
+    });
+    Ok(found.unwrap_or_default())
 }
 
-async fn elsewhere(chain: &Chain, contract: &PayoutContract, batch: H256, deep: &Block) -> Result<Mined, RpcError> {
-    let mut to = deep.number;
-    for _ in 0..WINDOWS {
-        let from = to.saturating_sub(WINDOW_BLOCKS);
-        let topics = vec![Some(BatchPaid::topic()), Some(batch)];
-        let paid = chain.logs(&LogFilter { address: contract.address, from, to, topics }).await?;
-        if let Some(paid) = paid.iter().find(|log| pays(log, batch)) {
+/// Where events say that a batch was paid; `None` where those of the last days say nothing.
+pub(super) async fn elsewhere(
+    chain: &Chain,
+    contract: &PayoutContract,
+    batch: H256,
+    deep: &Block,
+) -> Result<Option<Mined>, RpcError> {
+    let (address, from) = (contract.address, deep.number.saturating_sub(SEARCHED));
+    let mut left = LogFilter { address, from, to: deep.number, topics: vec![Some(BatchPaid::topic()), Some(batch)] };
+    let mut window = Window::default();
+    for _ in 0..SEARCHES {
+        let (logs, first) = window.last(chain, &left).await?;
+        if let Some(paid) = logs.iter().find(|log| pays(log, batch)) {
             let topics = vec![Some(Unpaid::topic()), Some(batch)];
             let block = paid.block_number;
-            let unpaid = chain.logs(&LogFilter { address: contract.address, from: block, to: block, topics }).await?;
+            let unpaid = chain.logs(&LogFilter { address, from: block, to: block, topics }).await?;
             let credited = unpaid.iter().filter_map(|log| credit(log, batch)).collect();
-            return Ok(Mined { tx: Some(paid.tx_hash), block: Some(block), credited });
+            return Ok(Some(Mined { tx: Some(paid.tx_hash), block: Some(block), credited }));
         }
-        match from.checked_sub(1) {
-            Some(before) => to = before,
+        match first.checked_sub(1).filter(|before| *before >= from) {
+            Some(before) => left.to = before,
             None => break,
         }
     }
-    Ok(Mined::default())
+    Ok(None)
 }
 
 fn pays(log: &Log, batch: H256) -> bool {

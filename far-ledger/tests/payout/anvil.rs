@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use far_ledger::evm::{Address, Chain, HttpOptions, HttpTransport, Transport};
+use far_ledger::{
+    UnixMillis,
+    evm::{Address, Chain, HttpOptions, HttpTransport, Transport},
+};
 use serde_json::{Value, json};
 
 /// The program.
@@ -19,11 +22,13 @@ pub(crate) const CHAIN_ID: u64 = 31_337;
 pub(crate) struct Anvil {
     process: Child,
     pub(crate) url: String,
+    pub(crate) chain_id: u64,
     client: reqwest::Client,
 }
 
 impl Anvil {
-    pub(crate) fn start() -> Self {
+    /// Its blocks are of the time since `from`, or of this machine's.
+    pub(crate) fn start(chain_id: u64, from: Option<UnixMillis>) -> Self {
         let program = std::env::var(PROGRAM).unwrap_or_else(|_| {
             panic!("{PROGRAM} names no anvil to test with: use tests/run ledger, which fetches one")
         });
@@ -33,12 +38,13 @@ impl Anvil {
                 "0",
                 "--no-mining",
                 "--chain-id",
-                &CHAIN_ID.to_string(),
+                &chain_id.to_string(),
                 "--accounts",
                 "1",
                 "--order",
                 "fifo",
             ])
+            .args(from.map(|from| format!("--timestamp={}", from.get() / 1000)))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -50,7 +56,7 @@ impl Anvil {
         // It goes on writing; nobody may stop reading.
         std::thread::spawn(move || lines.for_each(drop));
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
-        Self { process, url: format!("http://{address}"), client }
+        Self { process, url: format!("http://{address}"), chain_id, client }
     }
 
     pub(crate) fn transport(&self) -> HttpTransport {
@@ -71,6 +77,12 @@ impl Anvil {
         for _ in 0..blocks {
             self.tell("evm_mine", json!([])).await;
         }
+    }
+
+    /// A block of that time.
+    pub(crate) async fn mine_at(&self, time: UnixMillis) {
+        self.tell("evm_setNextBlockTimestamp", json!([time.get() / 1000])).await;
+        self.mine(1).await;
     }
 
     pub(crate) async fn fund(&self, account: Address) {

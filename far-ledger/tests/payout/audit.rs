@@ -1,5 +1,13 @@
 //! Ledger and chain side by side: they agree after a payout, and whatever is changed in the ledger is told of.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use far_ledger::{
     evm::Depth,
     payout::{About, Mismatch, check_batches, reconcile},
@@ -7,10 +15,42 @@ use far_ledger::{
 
 use crate::{
     both::{Kind, on_both},
-    scene::{DEPTH, Scene, tell},
+    faults::Narrow,
+    scene::{DEPTH, Scene, earn, now, tell},
 };
 
-on_both!(every_difference_is_told);
+on_both!(every_difference_is_told, where_another_ledger_paid_is_found_later);
+
+/// A node that tells no events when another ledger's payment is settled, and later a few blocks of them at a time.
+async fn where_another_ledger_paid_is_found_later(kind: Kind) {
+    let scene = Scene::new(kind, 40).await;
+    scene.settle(&scene.payer()).await;
+    let bed = kind.bed().await;
+    let second = bed.open().await;
+    earn(&second, 40).await;
+    let most = Arc::new(AtomicU64::new(0));
+    let narrow = Narrow { inner: scene.anvil.transport(), most: Arc::clone(&most) };
+    let payer = scene.payer_over(narrow, &second, 0);
+    assert_eq!(payer.tick(now()).await.unwrap().confirmed.len(), 1);
+    let batch = async || second.payout_batches(1).await.unwrap().remove(0);
+    assert_eq!((batch().await.status.as_str(), batch().await.tx_hash), ("confirmed", None));
+    let audit = async || -> Vec<About> {
+        let chain = scene.anvil.chain();
+        let found = reconcile(&second, &chain, &scene.contract(), Depth::Blocks(DEPTH), 0).await.unwrap();
+        found.iter().map(|mismatch| mismatch.about).collect()
+    };
+    assert_eq!(audit().await, [About::Transaction, About::Block]);
+    most.store(3, Ordering::SeqCst);
+    payer.tick(now().after(Duration::from_secs(599))).await.unwrap();
+    assert_eq!(batch().await.tx_hash, None, "not on every tick");
+    payer.tick(now().after(Duration::from_secs(600))).await.unwrap();
+    assert_eq!(batch().await.tx_hash, scene.ledger.payout_batches(1).await.unwrap()[0].tx_hash);
+    assert_eq!(audit().await, []);
+    scene.assert_ledger(&second).await;
+    tell(&format!(
+        "{kind:?}: a payment of another ledger without its event: settled at once, its transaction found later"
+    ));
+}
 
 async fn every_difference_is_told(kind: Kind) {
     let scene = Scene::new(kind, 40).await;
@@ -28,7 +68,13 @@ async fn every_difference_is_told(kind: Kind) {
     let mut other = scene.bed.other().await;
     let item = "UPDATE payout_item SET amount_far = amount_far";
     let batch = "UPDATE far_payment_batches SET";
-    let cases: [(String, String, &[About]); 6] = [
+    let part = "UPDATE payout_node SET amount_far = amount_far";
+    let cases: [(String, String, &[About]); 7] = [
+        (
+            format!("{part} + 1 WHERE node_id = 'node-0005'"),
+            format!("{part} - 1 WHERE node_id = 'node-0005'"),
+            &[About::Parts],
+        ),
         (
             format!("{item} + 1 WHERE place = 3"),
             format!("{item} - 1 WHERE place = 3"),
@@ -46,7 +92,7 @@ async fn every_difference_is_told(kind: Kind) {
             "UPDATE far_session_contributions SET payment_far = payment_far - 1 \
              WHERE node_id = 'node-0005' AND session_id = 'session-0'"
                 .into(),
-            &[About::Claims],
+            &[About::Claims, About::Parts],
         ),
         (
             format!("{batch} block_number = block_number + 1"),
@@ -68,7 +114,7 @@ async fn every_difference_is_told(kind: Kind) {
         other.run(change).await.unwrap();
         assert_eq!(audit(0).await, *expected, "{change}");
         let within: Vec<About> = check_batches(&scene.ledger).await.unwrap().iter().map(|found| found.about).collect();
-        let own = [About::Items, About::Total, About::Claims, About::Marks];
+        let own = [About::Items, About::Total, About::Claims, About::Parts, About::Marks];
         let expected: Vec<About> = expected.iter().copied().filter(|about| own.contains(about)).collect();
         assert_eq!(within, expected, "without the chain, {change}");
         other.run(back).await.unwrap();

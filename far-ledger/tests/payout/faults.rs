@@ -110,3 +110,23 @@ impl Transport for Mute {
         self.0.request(method, params)
     }
 }
+
+/// A node that tells events of no more than `most` blocks at a time.
+#[derive(Debug)]
+pub(crate) struct Narrow {
+    pub(crate) inner: HttpTransport,
+    pub(crate) most: Arc<AtomicU64>,
+}
+
+impl Transport for Narrow {
+    fn request(&self, method: &'static str, params: Value) -> BoxFuture<'_, Result<Value, RpcError>> {
+        if method == "eth_getLogs" {
+            let block = |name: &str| u64::from_str_radix(&params[0][name].as_str().unwrap()[2..], 16).unwrap();
+            if block("toBlock") - block("fromBlock") >= self.most.load(Ordering::SeqCst) {
+                let message = "query exceeds max block range".to_owned();
+                return async move { Err(RpcError::Refused { method, code: -32602, message, data: None }) }.boxed();
+            }
+        }
+        self.inner.request(method, params)
+    }
+}

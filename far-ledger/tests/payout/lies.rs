@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    bed::Bed,
+    both::{Kind, on_both},
     scene::{config, earn, now},
 };
 
@@ -142,9 +142,10 @@ async fn values_that_cannot_be_are_named() {
     assert!(Chain::new(Says(|_| Value::Null)).receipt(tx.hash()).await.unwrap().is_none());
 }
 
+on_both!(a_liar_changes_nothing);
+
 /// The ledger stays as it was, whatever a node says instead of an answer.
-#[tokio::test]
-async fn a_liar_changes_nothing() {
+async fn a_liar_changes_nothing(kind: Kind) {
     let answers: [fn(&str) -> Value; 5] = [
         |_| json!("<html>"),
         |_| Value::Null,
@@ -152,7 +153,7 @@ async fn a_liar_changes_nothing() {
         |method| if method == "eth_chainId" { json!("0x7a69") } else { json!("0x") },
         |method| if method == "eth_chainId" { json!("0x7a69") } else { json!({"number": "0x0"}) },
     ];
-    let bed = Bed::sqlite().await;
+    let bed = kind.bed().await;
     let ledger = bed.open().await;
     earn(&ledger, 3).await;
     let contract =

@@ -13,7 +13,7 @@ use crate::{
     both::{Kind, on_both},
     cases::allow,
     faults::Mute,
-    scene::{Scene, config, earn, earned, key, now, tell},
+    scene::{Scene, config, earn, earned, key, now, tell, weeks_later},
 };
 
 on_both!(
@@ -107,7 +107,8 @@ async fn a_ledger_that_missed_a_week_pays_nothing(kind: Kind) {
     let copy = bed.open().await;
     earn(&copy, 40).await;
     let payer = scene.payer_over(scene.anvil.transport(), &copy, 0);
-    let next_week = UnixMillis::new(now().get() + 7 * 24 * 3600 * 1000).unwrap();
+    let next_week = weeks_later(1);
+    scene.anvil.mine_at(next_week).await;
     for _ in 0..2 {
         let error = payer.tick(next_week).await.unwrap_err();
         assert!(matches!(error, PayError::Behind { batch: 0, .. }), "{error}");

@@ -40,6 +40,11 @@ pub(crate) fn now() -> UnixMillis {
     UnixMillis::new(1_795_392_000_000 + 3_600_000).unwrap()
 }
 
+/// [`now`], some weeks later.
+pub(crate) fn weeks_later(weeks: u32) -> UnixMillis {
+    now().after(Duration::from_secs(7 * 24 * 3600) * weeks)
+}
+
 pub(crate) fn epoch() -> Epoch {
     Epoch::due(now()).unwrap()
 }
@@ -66,13 +71,18 @@ pub(crate) fn earned(index: usize) -> [i64; 2] {
     [1_000_000_000 + index * 7, index * 3 + 1]
 }
 
+/// A chain whose blocks are of [`now`] and after.
+pub(crate) fn chain() -> Anvil {
+    Anvil::start(CHAIN_ID, Some(now()))
+}
+
 pub(crate) async fn contracts(anvil: &Anvil, token: Option<Address>) -> Deployed {
     let (chain, owner) = (anvil.chain(), owner());
     anvil.fund(owner.address()).await;
     for index in 0..3 {
         anvil.fund(key(index).address()).await;
     }
-    let mut deployment = Deployment::for_one(CHAIN_ID, owner.address(), U256::exp10(27));
+    let mut deployment = Deployment::for_one(anvil.chain_id, owner.address(), U256::exp10(27));
     deployment.payers = (0..3).map(|index| key(index).address()).collect();
     deployment.token = token;
     deployment.timeout = Duration::from_secs(60);
@@ -86,14 +96,19 @@ pub(crate) async fn contracts(anvil: &Anvil, token: Option<Address>) -> Deployed
 
 /// Providers with one node each, who earned in two sessions of the week before [`now`].
 pub(crate) async fn earn(ledger: &Ledger, wallets: usize) {
-    let at = epoch().end().before(Duration::from_secs(3600));
+    earn_before(ledger, wallets, epoch().end(), "session").await;
+}
+
+/// The same in two sessions that ended an hour before `end`.
+pub(crate) async fn earn_before(ledger: &Ledger, wallets: usize, end: UnixMillis, sessions: &str) {
+    let at = end.before(Duration::from_secs(3600));
     for index in 0..wallets {
         let mut node = Node::new(format!("node-{index:04}"), at);
         node.wallet = Some(wallet(index));
         ledger.upsert_node(&node).await.unwrap();
     }
     for session in 0..2 {
-        let id = format!("session-{session}");
+        let id = format!("{sessions}-{session}");
         ledger.begin_session(&NewSession::new(&id, "model", at)).await.unwrap();
         let parts: Vec<Contribution> = (0..wallets)
             .map(|index| Contribution {
@@ -114,7 +129,7 @@ pub(crate) async fn earn(ledger: &Ledger, wallets: usize) {
 
 impl Scene {
     pub(crate) async fn new(kind: Kind, wallets: usize) -> Self {
-        let anvil = Anvil::start();
+        let anvil = chain();
         let deployed = contracts(&anvil, None).await;
         Self::on(kind, anvil, deployed, wallets).await
     }
@@ -127,7 +142,7 @@ impl Scene {
     }
 
     pub(crate) fn contract(&self) -> PayoutContract {
-        PayoutContract { chain_id: CHAIN_ID, address: self.deployed.payout }
+        PayoutContract { chain_id: self.anvil.chain_id, address: self.deployed.payout }
     }
 
     pub(crate) fn payer(&self) -> Payer {

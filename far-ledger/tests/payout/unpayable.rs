@@ -6,14 +6,14 @@ use crate::{
     anvil::{Anvil, CHAIN_ID},
     both::{Kind, on_both},
     cases::mined_gas,
-    scene::{Scene, contracts, earned, number, owner, tell, wallet},
+    scene::{Scene, chain, contracts, earned, number, owner, tell, wallet},
 };
 
 on_both!(a_recipient_that_cannot_be_paid);
 
 /// A token that refuses some recipients: the others are paid, theirs waits for them, the batch is settled.
 async fn a_recipient_that_cannot_be_paid(kind: Kind) {
-    let anvil = Anvil::start();
+    let anvil = chain();
     anvil.fund(owner().address()).await;
     let token = blocking_token(&anvil).await;
     let deployed = contracts(&anvil, Some(token)).await;

@@ -348,6 +348,7 @@ mod tests {
             ("once --payout-contract 0x1234", "40 hexadecimal digits"),
             ("once --payout-contract 0x52908400098527886e0F7030069857D2E4169EE7", "checksum"),
             ("once --confirmations soon", "finalized"),
+            ("once --confirmations 0", "1 to"),
             ("once --max-fee-gwei 1e9", "gwei"),
             ("once --minimum=-1", "digits and one decimal point"),
             ("export --from yesterday", "YYYY-MM-DD"),

@@ -131,7 +131,7 @@ impl FromStr for Confirmations {
         if text == "finalized" {
             return Ok(Self(Depth::Finalized));
         }
-        let blocks = whole(text, "", 0, MAX_CONFIRMATIONS);
+        let blocks = whole(text, "", 1, MAX_CONFIRMATIONS);
         blocks
             .map(|blocks| Self(Depth::Blocks(blocks)))
             .map_err(|_| ValueError::Confirmations { most: MAX_CONFIRMATIONS })

@@ -207,7 +207,7 @@ pub enum ValueError {
         most: u64,
     },
     /// Not a depth in a chain.
-    #[error("not a depth in the chain; write finalized, or a number of blocks from 0 to {most}")]
+    #[error("not a depth in the chain; write finalized, or a number of blocks from 1 to {most}")]
     Confirmations {
         /// Most blocks.
         most: u64,

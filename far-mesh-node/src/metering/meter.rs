@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use far_ledger::{
-    Account, FeeRate, Ledger, NewSession, Node, NodeEarnings, Outcome, Payer, Session, Store, UnixMillis, Usage,
+    Account, FeeRate, Ledger, NewSession, Node, Outcome, Payer, Session, Store, UnixMillis, Usage,
     contribution::ContributionRow,
     cost::{CostError, Price, RunningCost},
     field::MAX_PROMPT_BYTES,
     ingest::{self, Ingest, IngestError, ingest},
-    payout::{NodePayment, PayError},
+    payout::{NodePayment, NodeSums, PayError},
     session::OutcomeError,
     store::{BackendError, BeginError, FailError, FinalizeError, NodeError, ReadError},
 };
@@ -250,14 +250,14 @@ impl Meter {
     /// What a node earned, and its newest `limit` payments, newest first; `None` for a node that the ledger does not know.
     ///
     /// # Errors
-    /// [`MeterError::Read`] or [`MeterError::Payments`].
+    /// [`MeterError::Payments`].
     pub async fn payments(
         &self,
         node_id: &str,
         limit: u32,
-    ) -> Result<Option<(NodeEarnings, Vec<NodePayment>)>, MeterError> {
-        let Some(earned) = self.ledger.node_earnings(node_id).await? else { return Ok(None) };
-        Ok(Some((earned, self.ledger.node_payments(node_id, limit).await?)))
+    ) -> Result<Option<(NodeSums, Vec<NodePayment>)>, MeterError> {
+        let Some(sums) = self.ledger.node_sums(node_id).await? else { return Ok(None) };
+        Ok(Some((sums, self.ledger.node_payments(node_id, limit).await?)))
     }
 
     /// Whether the ledger works.

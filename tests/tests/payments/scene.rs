@@ -111,7 +111,7 @@ async fn earn(ledger: &Ledger) {
 impl Scene {
     /// Nodes have earned; nothing is deployed.
     pub(crate) async fn new(kind: Kind) -> Self {
-        let anvil = Anvil::start();
+        let anvil = Anvil::start(CHAIN_ID, None);
         let bed = kind.bed().await;
         let ledger = bed.open().await;
         earn(&ledger).await;

@@ -12,6 +12,6 @@ mod write;
 
 pub(super) use close::{Closing, close, closed_since, first_open, preview};
 pub(super) use lease::acquire;
-pub(super) use read::{Stored, items, open_batches, senders, stored, stored_items, transactions_of};
+pub(super) use read::{Stored, items, open_batches, senders, stored, stored_items, transactions_of, untold};
 pub(super) use text::{address_text, hash_text, read_hash};
-pub(super) use write::{Mined, NewTx, confirm, halt, mark, next_nonce, store_signed};
+pub(super) use write::{Mined, NewTx, confirm, halt, mark, next_nonce, store_signed, tell};

@@ -28,26 +28,35 @@ const COUNT: &str = "
 SELECT COUNT(*) AS open FROM payout_batch b JOIN far_payment_batches p ON p.id = b.batch_id
 WHERE p.status NOT IN ('confirmed', 'halted')";
 
-/// Accounts that ever signed: a handful.
-const SENDERS: &str = "SELECT DISTINCT sender FROM nonce_owner ORDER BY sender";
+/// Accounts that ever signed for a chain: a handful.
+const SENDERS: &str = "SELECT DISTINCT sender FROM nonce_owner WHERE chain_id = $1 ORDER BY sender";
 
 /// Of one account all that is not spent for good, and all of open batches.
 const TRANSACTIONS: &str = "
 SELECT t.hash, t.nonce, t.raw, t.signed_block, o.batch_id, o.try_no
 FROM payout_tx t
-JOIN nonce_owner o ON o.sender = t.sender AND o.nonce = t.nonce
-WHERE t.sender = $1 AND (t.nonce >= $2 OR o.batch_id IN (
+JOIN nonce_owner o ON o.chain_id = t.chain_id AND o.sender = t.sender AND o.nonce = t.nonce
+WHERE t.chain_id = $3 AND t.sender = $1 AND (t.nonce >= $2 OR o.batch_id IN (
     SELECT b.batch_id FROM payout_batch b JOIN far_payment_batches p ON p.id = b.batch_id
     WHERE p.status NOT IN ('confirmed', 'halted')))
 ORDER BY t.nonce, t.attempt";
 
 const OF_BATCH: &str = "
-SELECT t.raw FROM payout_tx t JOIN nonce_owner o ON o.sender = t.sender AND o.nonce = t.nonce
+SELECT t.raw FROM payout_tx t
+JOIN nonce_owner o ON o.chain_id = t.chain_id AND o.sender = t.sender AND o.nonce = t.nonce
 WHERE o.batch_id = $1 ORDER BY t.nonce DESC, t.attempt DESC";
+
+/// Newest first: their events are looked for in the last days.
+const UNTOLD: &str = "
+SELECT b.batch_id FROM payout_batch b
+JOIN far_payment_batches p ON p.id = b.batch_id
+JOIN payout_epoch e ON e.epoch = b.epoch
+WHERE p.status = 'confirmed' AND p.tx_hash IS NULL AND e.chain_id = $1 AND e.contract = $2
+ORDER BY b.epoch DESC, b.seq DESC LIMIT $3";
 
 const ITEMS: &str = "SELECT address, amount_far FROM payout_item WHERE batch_id = $1 ORDER BY place";
 
-/// What stands before the sender in the owner of a nonce that pays nobody.
+/// What stands before chain and sender in the owner of a nonce that pays nobody.
 pub(super) const FILL: &str = "fill/";
 
 /// What is under way, with the bytes of every transaction.
@@ -62,9 +71,9 @@ pub(in crate::payout) async fn open_batches(database: &Database) -> Result<usize
     Ok(query(COUNT).fetch_one(&mut database.read().await?).await?.number("open")?)
 }
 
-/// Who ever signed a payment of this ledger.
-pub(in crate::payout) async fn senders(database: &Database) -> Result<Vec<Address>, PayError> {
-    let rows = query(SENDERS).fetch_all(&mut database.read().await?).await?;
+/// Who ever signed a payment of this ledger on a chain.
+pub(in crate::payout) async fn senders(database: &Database, chain_id: u64) -> Result<Vec<Address>, PayError> {
+    let rows = query(SENDERS).bind(bigint(chain_id)).fetch_all(&mut database.read().await?).await?;
     rows.iter().map(|row| read_address("a sender", &row.get::<String>("sender")?)).collect()
 }
 
@@ -82,7 +91,7 @@ pub(in crate::payout) async fn stored(
     }
     if !stored.state.batches.is_empty() {
         for (sender, nonce) in spent {
-            transactions(&mut snapshot, *sender, *nonce, &mut stored).await?;
+            transactions(&mut snapshot, contract.chain_id, *sender, *nonce, &mut stored).await?;
         }
     }
     Ok(stored)
@@ -110,15 +119,17 @@ fn batch(row: &Row, contract: &PayoutContract) -> Result<Batch, PayError> {
 
 async fn transactions(
     snapshot: &mut Transaction,
+    chain_id: u64,
     sender: Address,
     from: u64,
     stored: &mut Stored,
 ) -> Result<(), PayError> {
-    let from = i64::try_from(from).unwrap_or(i64::MAX);
-    for row in query(TRANSACTIONS).bind(address_text(sender)).bind(from).fetch_all(snapshot).await? {
+    let rows = query(TRANSACTIONS).bind(address_text(sender)).bind(bigint(from)).bind(bigint(chain_id));
+    for row in rows.fetch_all(snapshot).await? {
         let tx = transaction(&row)?;
         let (nonce, owner) = (row.number::<u64>("nonce")?, row.get::<String>("batch_id")?);
-        if tx.sender() != sender || tx.body().nonce != nonce || hash_text(tx.hash()) != row.get::<String>("hash")? {
+        let of_slot = (tx.body().chain_id, tx.sender(), tx.body().nonce) == (chain_id, sender, nonce);
+        if !of_slot || hash_text(tx.hash()) != row.get::<String>("hash")? {
             return Err(PayError::Stored { what: "the bytes of another transaction for", value: row.get("hash")? });
         }
         let attempt = Attempt { hash: tx.hash(), fees: tx.body().fees, signed_block: row.number("signed_block")? };
@@ -140,6 +151,11 @@ async fn transactions(
     Ok(())
 }
 
+/// A number beyond what a column holds is in no row.
+fn bigint(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 fn transaction(row: &Row) -> Result<SignedTx, PayError> {
     let raw: String = row.get("raw")?;
     let bytes = raw.strip_prefix("0x").and_then(|digits| hex::decode(digits).ok());
@@ -151,6 +167,17 @@ fn transaction(row: &Row) -> Result<SignedTx, PayError> {
 pub(in crate::payout) async fn transactions_of(database: &Database, batch: H256) -> Result<Vec<SignedTx>, PayError> {
     let rows = query(OF_BATCH).bind(hash_text(batch)).fetch_all(&mut database.read().await?).await?;
     rows.iter().map(transaction).collect()
+}
+
+/// The newest `limit` batches that are paid without a word where.
+pub(in crate::payout) async fn untold(
+    database: &Database,
+    contract: &PayoutContract,
+    limit: u32,
+) -> Result<Vec<H256>, PayError> {
+    let untold = query(UNTOLD).bind(bigint(contract.chain_id)).bind(address_text(contract.address));
+    let rows = untold.bind(i64::from(limit)).fetch_all(&mut database.read().await?).await?;
+    rows.iter().map(|row| read_hash("a batch id", &row.get::<String>("batch_id")?)).collect()
 }
 
 /// The items of a batch, as they were planned: their digest is checked.

@@ -16,27 +16,28 @@ use crate::{
     },
     store::{
         books::post,
-        database::{Database, Topic, query},
+        database::{Database, Topic, Transaction, query},
     },
     time::UnixMillis,
     wallet::WalletAddress,
 };
 
-const NEXT_NONCE: &str = "SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM nonce_owner WHERE sender = $1";
+const NEXT_NONCE: &str =
+    "SELECT COALESCE(MAX(nonce) + 1, 0) AS next FROM nonce_owner WHERE chain_id = $1 AND sender = $2";
 
 /// Only for a batch that is under way: a payer that was asleep does not sign for one that is settled.
 const OWN: &str = "
-INSERT INTO nonce_owner (sender, nonce, batch_id, try_no)
-SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS BIGINT)
+INSERT INTO nonce_owner (sender, nonce, batch_id, try_no, chain_id)
+SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS BIGINT), CAST($5 AS BIGINT)
 WHERE NOT EXISTS (SELECT 1 FROM far_payment_batches WHERE id = $3 AND status IN ('confirmed', 'halted'))
 ON CONFLICT DO NOTHING";
 
 /// Another attempt only on a nonce that is still this owner's.
 const STORE: &str = "
-INSERT INTO payout_tx (hash, sender, nonce, attempt, raw, max_fee, tip, signed_block, signed_at)
-SELECT CAST($1 AS TEXT), sender, nonce, CAST($4 AS BIGINT), CAST($5 AS TEXT), CAST($6 AS BIGINT), CAST($7 AS BIGINT),
+INSERT INTO payout_tx (hash, chain_id, sender, nonce, attempt, raw, max_fee, tip, signed_block, signed_at)
+SELECT CAST($1 AS TEXT), chain_id, sender, nonce, CAST($4 AS BIGINT), CAST($5 AS TEXT), CAST($6 AS BIGINT), CAST($7 AS BIGINT),
        CAST($8 AS BIGINT), CAST($9 AS BIGINT)
-FROM nonce_owner WHERE sender = $2 AND nonce = $3 AND batch_id = $10
+FROM nonce_owner WHERE chain_id = $11 AND sender = $2 AND nonce = $3 AND batch_id = $10
 ON CONFLICT DO NOTHING";
 
 const MARK: &str = "
@@ -50,10 +51,15 @@ const PAY: &str = "
 UPDATE far_session_contributions SET paid_at = $2, payment_tx_hash = $3
 WHERE payment_batch_id = $1 AND paid_at IS NULL";
 
-const EARNED: &str = "
-SELECT node_id, CAST(SUM(payment_far) AS BIGINT) AS earned_far
-FROM far_session_contributions WHERE payment_batch_id = $1
-GROUP BY node_id ORDER BY node_id";
+/// Where a batch was paid that was settled without that.
+const TELL: &str = "
+UPDATE far_payment_batches SET tx_hash = $2, block_number = $3
+WHERE id = $1 AND status = 'confirmed' AND tx_hash IS NULL";
+
+const TELL_CONTRIBUTIONS: &str = "
+UPDATE far_session_contributions SET payment_tx_hash = $2 WHERE payment_batch_id = $1 AND payment_tx_hash IS NULL";
+
+const EARNED: &str = "SELECT node_id, amount_far FROM payout_node WHERE batch_id = $1 ORDER BY node_id";
 
 const CREDIT: &str = "UPDATE payout_item SET credited = 1 WHERE batch_id = $1 AND address = $2";
 
@@ -79,9 +85,14 @@ pub(in crate::payout) struct Mined {
     pub(in crate::payout) credited: Vec<WalletAddress>,
 }
 
-/// The nonce after all that this ledger gave out for `sender`.
-pub(in crate::payout) async fn next_nonce(database: &Database, sender: Address) -> Result<u64, PayError> {
-    let row = query(NEXT_NONCE).bind(address_text(sender)).fetch_one(&mut database.read().await?).await?;
+/// The nonce after all that this ledger gave out for `sender` on a chain.
+pub(in crate::payout) async fn next_nonce(
+    database: &Database,
+    chain_id: u64,
+    sender: Address,
+) -> Result<u64, PayError> {
+    let next = query(NEXT_NONCE).bind(bigint(chain_id)).bind(address_text(sender));
+    let row = next.fetch_one(&mut database.read().await?).await?;
     Ok(row.number("next")?)
 }
 
@@ -89,16 +100,16 @@ pub(in crate::payout) async fn next_nonce(database: &Database, sender: Address) 
 /// stored and nothing may be sent.
 pub(in crate::payout) async fn store_signed(database: &Database, new: &NewTx) -> Result<bool, PayError> {
     let tx = &new.tx;
-    let sender = address_text(tx.sender());
+    let (sender, chain_id) = (address_text(tx.sender()), bigint(tx.body().chain_id));
     let (owner, try_no) = match new.owner {
         Owner::Batch(id) => (hash_text(id), i64::from(new.try_no)),
         // One filler for each nonce: its number is its try.
-        Owner::Fill => (format!("{FILL}{sender}"), bigint(tx.body().nonce)),
+        Owner::Fill => (format!("{FILL}{chain_id}/{sender}"), bigint(tx.body().nonce)),
     };
     let mut transaction = database.begin().await?;
     transaction.exclusive(Topic::Payouts).await?;
     if new.attempt == 0 {
-        let own = query(OWN).bind(&sender).bind(bigint(tx.body().nonce)).bind(&owner).bind(try_no);
+        let own = query(OWN).bind(&sender).bind(bigint(tx.body().nonce)).bind(&owner).bind(try_no).bind(chain_id);
         if own.execute(&mut transaction).await? == 0 {
             return Ok(false);
         }
@@ -114,6 +125,7 @@ pub(in crate::payout) async fn store_signed(database: &Database, new: &NewTx) ->
         .bind(bigint(new.head))
         .bind(new.now.get())
         .bind(&owner)
+        .bind(chain_id)
         .execute(&mut transaction)
         .await?;
     if stored == 0 {
@@ -157,17 +169,35 @@ pub(in crate::payout) async fn confirm(
         return Ok(false);
     }
     query(PAY).bind(&id).bind(now.get()).bind(&tx).execute(&mut transaction).await?;
-    for wallet in &mined.credited {
-        query(CREDIT).bind(&id).bind(wallet.to_string()).execute(&mut transaction).await?;
-    }
+    credit(&mut transaction, &id, mined).await?;
     let mut lines = Vec::new();
     for row in query(EARNED).bind(&id).fetch_all(&mut transaction).await? {
         let node = Party::Node(row.get("node_id")?);
-        lines.push(Line { debit: node, credit: Party::Outside, amount: row.amount("earned_far")? });
+        lines.push(Line { debit: node, credit: Party::Outside, amount: row.amount("amount_far")? });
     }
     post(&mut transaction, &Posting::new(Kind::Payout, &id, lines, now)).await?;
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Writes where a settled batch was paid, where that is not written yet.
+pub(in crate::payout) async fn tell(database: &Database, batch: H256, mined: &Mined) -> Result<(), PayError> {
+    let (id, tx) = (hash_text(batch), mined.tx.map(hash_text));
+    let mut transaction = database.begin().await?;
+    transaction.unhurried().await?;
+    transaction.exclusive(Topic::Payouts).await?;
+    if query(TELL).bind(&id).bind(&tx).bind(mined.block.map(bigint)).execute(&mut transaction).await? > 0 {
+        query(TELL_CONTRIBUTIONS).bind(&id).bind(&tx).execute(&mut transaction).await?;
+        credit(&mut transaction, &id, mined).await?;
+    }
+    Ok(transaction.commit().await?)
+}
+
+async fn credit(transaction: &mut Transaction, batch: &str, mined: &Mined) -> Result<(), PayError> {
+    for wallet in &mined.credited {
+        query(CREDIT).bind(batch).bind(wallet.to_string()).execute(transaction).await?;
+    }
+    Ok(())
 }
 
 /// Stops a batch for good, with the reason.
@@ -181,7 +211,7 @@ pub(in crate::payout) async fn halt(database: &Database, batch: H256, reason: &s
     Ok(transaction.commit().await?)
 }
 
-/// Nonces, fees and block numbers stay far below 2^63; one beyond would not fit its column and is refused there.
+/// Chains, nonces, fees and block numbers stay far below 2^63; one beyond would not fit its column and is refused there.
 fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(-1)
 }

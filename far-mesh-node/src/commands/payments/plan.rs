@@ -5,7 +5,7 @@ use std::{fmt::Write, time::Duration};
 use far_ledger::{
     Amount, Store, UnixMillis,
     evm::{At, U256},
-    payout::{Carried, PayoutStatus, PlannedBatch, Why, units},
+    payout::{CannotPay, Carried, PayoutStatus, PlannedBatch, Why, units},
 };
 use serde_json::{Value, json};
 
@@ -77,9 +77,13 @@ async fn look(paying: &Paying, config: &Config) -> Result<Shown, CommandError> {
         problems.push(format!("{:?} holds {has} of the chain's coin, and the fees may come to {cost}", paying.account));
     }
     for (seq, gas) in status.gas.iter().enumerate() {
-        // One reason often holds for all batches, and is among the problems already.
-        if let (Err(reason), true) = (gas, problems.is_empty()) {
-            problems.push(format!("batch {seq} could not be paid now: {reason}"));
+        match gas {
+            Err(why @ CannotPay::TooMuchGas { .. }) => {
+                problems.push(format!("batch {seq} could not be paid: {why}; lower payout_batch_items"));
+            }
+            // One reason often holds for all batches, and is among the problems already.
+            Err(why) if problems.is_empty() => problems.push(format!("batch {seq} could not be paid now: {why}")),
+            _ => {}
         }
     }
     Ok(Shown { status, account: format!("{:?}", paying.account), gas, max_fee: fees.max_fee, open, problems })

@@ -105,7 +105,9 @@ async fn a_request_is_charged_what_it_used_and_no_more() {
         unpaid += earned.unpaid_far.parse::<Amount>().unwrap().nano();
     }
     assert_eq!(unpaid, paid);
-    assert_eq!(rig.send(Method::GET, &of_node("nobody"), "", None).await.status(), 404);
+    for nobody in ["nobody", "%00", &"a".repeat(5_000)] {
+        assert_eq!(rig.send(Method::GET, &of_node(nobody), "", None).await.status(), 404, "{nobody}");
+    }
     assert_eq!(rig.store.balance(&Party::Fees).await.unwrap(), Some(30_000));
     assert_eq!(rig.store.balance(&Party::Open).await.unwrap(), Some(0));
     assert_eq!(session.begun.prompt_text, None);
