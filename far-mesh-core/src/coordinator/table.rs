@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::standing::Standing;
 use crate::{
@@ -18,13 +21,16 @@ use crate::{
 /// How often the DHT is asked: a look-up costs a few dozen small requests (m: 180 with 100 nodes).
 const REFRESH: Duration = Duration::from_secs(2);
 
-/// How long a node that was lost is left out, unless it announces itself anew or answers: longer than its next advert
-/// takes. One that said nothing new by then is taken to be gone, until it does.
+/// How long a node that was lost is asked whether it is there: longer than its next advert takes. One that did not answer
+/// by then is taken to be gone, until it announces itself anew; then it is asked again.
 const SET_ASIDE: Duration = Duration::from_secs(60);
 
 /// How long a node that was lost is left alone at first; twice as long each time it is lost again soon
 /// after it came back.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many nodes are measured at a time: 500 are known in two minutes, and nobody notices the handshakes.
 const MEASURED_AT_ONCE: usize = 8;
@@ -57,19 +63,22 @@ struct Way {
 #[derive(Debug)]
 struct Aside {
     since: Instant,
+    /// Of its advert when it was lost.
     seq: u64,
     /// How long it is left alone before it is asked again.
     wait: Duration,
-    /// It was asked again and is there.
+    /// It was asked again and is there, so it may be used. A newer advert says less: it may be of just before the loss, and
+    /// whoever tries a dead node waits for it to open.
     answers: bool,
 }
 
 impl Aside {
-    /// Whether the node may be used again: it answered, or announced itself anew with `seq`. That costs it nothing, so a
-    /// node that came back before, and was lost again, is left alone first.
-    fn is_back(&self, seq: u64) -> bool {
-        let believed = self.wait <= ASK_AGAIN || self.since.elapsed() >= self.wait;
-        self.answers || believed && seq > self.seq
+    /// Whether it is to be asked now, where its newest advert has the sequence number `seq`. One that announced itself anew
+    /// may have been started again, so it is asked at once the first time.
+    fn is_due(&self, seq: u64) -> bool {
+        let (elapsed, newer) = (self.since.elapsed(), seq > self.seq);
+        let left_alone = elapsed < self.wait && !(newer && self.wait <= ASK_AGAIN);
+        !self.answers && !left_alone && (elapsed < SET_ASIDE || newer)
     }
 }
 
@@ -111,7 +120,8 @@ impl Table {
             ticks.tick().await;
             futures::future::join_all(self.due().into_iter().map(|(node, since, addrs)| async move {
                 // A node that is stopped or cut off agrees on no protocol, though its connection may stand.
-                if self.node.open_stream(node, &addrs, SHARD_PROTOCOL).await.is_ok() {
+                let stream = timeout(ANSWER_WITHIN, self.node.open_stream(node, &addrs, SHARD_PROTOCOL)).await;
+                if let Ok(Ok(_)) = stream {
                     self.answered(node, since);
                 }
             }))
@@ -178,13 +188,12 @@ impl Table {
     /// The nodes to be asked now, and where they are.
     fn due(&self) -> Vec<(NodeId, Instant, Vec<Multiaddr>)> {
         let aside = lock(&self.aside);
-        let due = |lost: &Aside| !lost.answers && (lost.wait..SET_ASIDE).contains(&lost.since.elapsed());
         let adverts = self.adverts.borrow();
-        let addrs = |node: NodeId| {
-            adverts.iter().flatten().find(|advert| advert.peer == node).map(|advert| advert.shard.addrs.clone())
-        };
-        let due = aside.iter().filter(|(_, lost)| due(lost));
-        due.filter_map(|(&node, lost)| Some((node, lost.since, addrs(node)?))).collect()
+        let due = adverts.iter().flatten().filter_map(|advert| {
+            let lost = aside.get(&advert.peer).filter(|lost| lost.is_due(advert.seq))?;
+            Some((advert.peer, lost.since, advert.shard.addrs.clone()))
+        });
+        due.collect()
     }
 
     /// Uses a node again, unless it was lost once more meanwhile.
@@ -221,7 +230,7 @@ impl Table {
         // Its old advert may be read again for as long as that lives, also after a look that did not find it.
         let may_return = |lost: &Aside| !lost.answers && lost.since.elapsed() < Duration::from_secs(MAX_LIFE_S);
         aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE || may_return(lost));
-        let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.is_back(advert.seq));
+        let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.answers);
         adverts.iter().flatten().filter(usable).map(of).collect()
     }
 
@@ -244,7 +253,7 @@ impl Table {
         lock(&self.standing).slow(node, factor, Instant::now());
     }
 
-    /// Leaves out a node that was lost until it announces itself anew or answers again.
+    /// Leaves out a node that was lost until it answers again.
     pub(super) fn set_aside(&self, node: NodeId) {
         lock(&self.standing).lost(node, Instant::now());
         let seq = self.adverts.borrow().iter().flatten().find(|advert| advert.peer == node).map_or(0, |a| a.seq);
@@ -252,7 +261,7 @@ impl Table {
         // Many sessions may lose it at once; only a node that came back and is lost again waits longer.
         let wait = match aside.get(&node).filter(|before| before.since.elapsed() < SET_ASIDE) {
             // Never so long that it would not be asked any more.
-            Some(before) if before.is_back(seq) => (before.wait * 2).min(SET_ASIDE / 2),
+            Some(before) if before.answers => (before.wait * 2).min(SET_ASIDE / 2),
             Some(before) => before.wait,
             None => ASK_AGAIN,
         };
@@ -288,29 +297,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn announcing_itself_anew_brings_a_lost_node_back_at_once_but_not_again_and_again() {
+    async fn a_lost_node_is_back_when_it_answers_and_asked_more_rarely_each_time() {
         let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
         let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random());
         let announce = |seq| drop(table.adverts.send_replace(Some(vec![advert(peer, seq)])));
         let usable = || !table.adverts().is_empty();
         announce(1);
-        table.set_aside(peer);
-        table.set_aside(peer);
-        assert!(!usable());
-        announce(2);
-        assert!(usable(), "it was started again");
-        for (seq, seconds) in [(3, 4), (4, 8), (5, 16)] {
+        for (seq, seconds) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30)] {
+            table.set_aside(peer);
+            // Another session loses it too.
             table.set_aside(peer);
             announce(seq);
+            assert!(!usable(), "what it says costs it nothing, and may be of just before the loss");
             tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
-            assert!(!usable(), "{seconds} s");
+            assert!(table.due().is_empty(), "{seconds} s");
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(usable(), "{seconds} s");
+            let (asked, since, _) = table.due().remove(0);
+            assert_eq!((asked, usable()), (peer, false), "{seconds} s");
+            table.answered(peer, since);
+            assert!(usable() && table.due().is_empty(), "{seconds} s");
         }
         tokio::time::advance(SET_ASIDE).await;
         table.set_aside(peer);
-        announce(6);
-        assert!(usable(), "it behaved for a while");
+        assert_eq!(table.due().len(), 0);
+        announce(7);
+        assert_eq!((table.due().len(), usable()), (1, false), "it behaved for a while, and was perhaps started again");
+        // An answer to a question from before it was lost once more is none.
+        let (_, since, _) = table.due().remove(0);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        table.set_aside(peer);
+        table.answered(peer, since);
+        assert!(!usable());
         node.shutdown().await;
     }
 
@@ -321,18 +338,19 @@ mod tests {
             (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random(), NodeId::random());
         let announce = |adverts| drop(table.adverts.send_replace(Some(adverts)));
         let usable = || table.adverts().iter().map(|advert| advert.peer).collect::<Vec<_>>();
+        let due = || table.due().iter().map(|(peer, ..)| *peer).collect::<Vec<_>>();
         announce(vec![advert(dead, 1), advert(alive, 1)]);
         table.set_aside(dead);
-        table.set_aside(alive);
-        tokio::time::advance(SET_ASIDE * 2).await;
-        announce(vec![advert(dead, 1), advert(alive, 2)]);
-        assert_eq!(usable(), [alive]);
+        tokio::time::advance(SET_ASIDE - Duration::from_millis(1)).await;
+        assert_eq!((usable(), due()), (vec![alive], vec![dead]));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!((usable(), due()), (vec![alive], vec![]), "it is taken to be gone");
         announce(vec![advert(alive, 3)]);
         assert_eq!(usable(), [alive]);
         announce(vec![advert(dead, 1), advert(alive, 3)]);
-        assert_eq!(usable(), [alive], "a look that missed it changes nothing");
+        assert_eq!((usable(), due()), (vec![alive], vec![]), "a look that missed it changes nothing");
         announce(vec![advert(dead, 2), advert(alive, 3)]);
-        assert_eq!(usable(), [dead, alive], "it was started again");
+        assert_eq!((usable(), due()), (vec![alive], vec![dead]), "perhaps it was started again");
         tokio::time::advance(Duration::from_secs(MAX_LIFE_S)).await;
         assert_eq!((usable().len(), lock(&table.aside).len()), (2, 0), "what no advert can speak of is forgotten");
         node.shutdown().await;
