@@ -8,7 +8,7 @@
 
 use super::{
     cost::Cost,
-    path::{Edge, Graph, NONE},
+    graph::{Edge, Graph, NONE},
 };
 
 /// What paths may cost.
@@ -18,15 +18,23 @@ pub(super) struct Bound {
     enough: Cost,
     /// The least from each layer in each edge to the end, that layer included: for each layer, of all edges.
     rest: Vec<Cost>,
-    /// The edge that is the cheapest to enter for each layer.
-    cheapest: Vec<usize>,
+    /// The least that an edge costs for one layer.
+    least_leg: Cost,
+    /// For each layer the least from entering any edge for it, the way into it included, and that edge.
+    enter: Vec<(Cost, usize)>,
 }
 
 impl Bound {
     /// `None` where the first path at hand does not come through: then every place may be on the cheapest.
     pub(super) fn of(graph: &Graph) -> Option<Self> {
         let edges = graph.edges.len();
-        let mut bound = Self { enough: NONE, rest: vec![NONE; graph.layers * edges], cheapest: vec![0; graph.layers] };
+        let mut bound = Self {
+            enough: NONE,
+            // Zeros cost nothing to write; only places within edges are written and read.
+            rest: vec![0; graph.layers * edges],
+            least_leg: graph.edges.iter().map(|edge| edge.hop + edge.layer).min().unwrap_or(0),
+            enter: vec![(NONE, 0); graph.layers],
+        };
         bound.go_back(graph);
         bound.enough = bound.go_forth(graph)?;
         Some(bound)
@@ -37,33 +45,52 @@ impl Bound {
         (self.enough + 1).saturating_sub(self.rest_of(graph, index, layer))
     }
 
+    /// A path that costs as much before it leaves an edge for another is too dear.
+    pub(super) fn limit_to_leave(&self, layer: usize) -> Cost {
+        (self.enough + 1).saturating_sub(self.enter[layer].0)
+    }
+
+    /// A path that costs as much, before it leaves an edge for another and that one for a third after one layer, is too dear.
+    pub(super) fn limit_to_relay(&self, layer: usize) -> Cost {
+        // After the last layer there is nothing to enter, and a path may run that one alone in its last edge.
+        let enter = self.enter.get(layer + 1).map_or(0, |(enter, _)| *enter);
+        (self.enough + 1).saturating_sub(enter + self.least_leg)
+    }
+
     fn rest_of(&self, graph: &Graph, index: usize, layer: usize) -> Cost {
         self.rest[layer * graph.edges.len() + index]
     }
 
     fn go_back(&mut self, graph: &Graph) {
         let least_out = graph.edges.iter().map(|edge| edge.out).min().unwrap_or(0);
-        let enter = |edge: &Edge| edge.hop + (edge.into + least_out).min(graph.nearest(edge));
-        let enter = graph.edges.iter().map(enter).collect::<Vec<_>>();
+        let enter = |edge: &Edge| edge.hop + (edge.into + least_out).min(edge.near);
+        // What each step needs of an edge, side by side.
+        let costs = graph.edges.iter().map(|edge| (edge.layer, enter(edge))).collect::<Vec<_>>();
         let mut ending: Vec<Vec<usize>> = vec![Vec::new(); graph.layers + 1];
         for (index, edge) in graph.edges.iter().enumerate() {
             ending[edge.end].push(index);
         }
         // The rest from after the layer, in each edge and where another is entered.
-        let (mut inside, mut entering) = (vec![NONE; graph.edges.len()], NONE);
+        let edges = graph.edges.len();
+        let (mut inside, mut entering) = (vec![NONE; edges], NONE);
         let mut active: Vec<usize> = Vec::with_capacity(graph.edges.len());
         for layer in (0..graph.layers).rev() {
             active.retain(|&index| graph.edges[index].start <= layer);
             active.extend(&ending[layer + 1]);
+            if layer + 1 == graph.layers {
+                active.iter().for_each(|&index| inside[index] = graph.edges[index].last);
+            }
+            let rest = &mut self.rest[layer * edges..][..edges];
             let mut least = (NONE, 0);
             for &index in &active {
-                let edge = &graph.edges[index];
-                let after = if layer + 1 == graph.layers { edge.last } else { inside[index].min(entering) };
-                inside[index] = after + edge.layer;
-                self.rest[layer * inside.len() + index] = inside[index];
-                least = least.min((inside[index] + enter[index], index));
+                let (own, enter) = costs[index];
+                let cost = inside[index].min(entering) + own;
+                (inside[index], rest[index]) = (cost, cost);
+                if cost + enter < least.0 {
+                    least = (cost + enter, index);
+                }
             }
-            (entering, self.cheapest[layer]) = least;
+            (entering, self.enter[layer]) = (least.0, least);
         }
     }
 
@@ -78,15 +105,16 @@ impl Bound {
             if layer > 0 {
                 let edge = &graph.edges[at];
                 let stay = (edge.end > layer).then(|| (self.rest_of(graph, at, layer), 0, at));
-                // Whoever is near on the way in is so on the way out.
-                let near = graph.links[edge.links.clone()].iter().map(|link| link.from);
-                let enter = |next: usize| {
+                let enter = |(next, link): (usize, Cost)| {
                     let to = &graph.edges[next];
                     let fits = to.start <= layer && layer < to.end && to.node != edge.node;
-                    let cost = fits.then(|| graph.link(at, next) + to.hop)?;
+                    let cost = fits.then_some(link + to.hop)?;
                     Some((cost + self.rest_of(graph, next, layer), cost, next))
                 };
-                let (_, paid, next) = near.chain([self.cheapest[layer]]).filter_map(enter).chain(stay).min()?;
+                let near = graph.links_of(at).iter().map(|link| (link.to as usize, link.cost));
+                let (_, cheapest) = self.enter[layer];
+                let unknown = (!graph.knows(at, cheapest)).then(|| (cheapest, edge.out + graph.edges[cheapest].into));
+                let (_, paid, next) = near.chain(unknown).filter_map(enter).chain(stay).min()?;
                 (cost, at) = (cost + paid, next);
             }
             cost += graph.edges[at].layer;

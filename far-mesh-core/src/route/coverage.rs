@@ -13,12 +13,19 @@ impl Coverage {
     /// [`MAX_LAYERS`] layers.
     pub fn of(layers: u32, spans: impl IntoIterator<Item = Span>) -> Self {
         let layers = layers.min(MAX_LAYERS);
-        let mut counts = vec![0u32; layers as usize];
+        // By how many more than the layer before, then by how many.
+        let mut counts = vec![0u32; layers as usize + 1];
         for span in spans {
-            for layer in span.start()..span.end().min(layers) {
-                counts[layer as usize] += 1;
-            }
+            let (start, end) = (span.start().min(layers) as usize, span.end().min(layers) as usize);
+            counts[start] = counts[start].wrapping_add(1);
+            counts[end] = counts[end].wrapping_sub(1);
         }
+        let mut sum = 0u32;
+        for count in &mut counts {
+            sum = sum.wrapping_add(*count);
+            *count = sum;
+        }
+        counts.truncate(layers as usize);
         Self { counts }
     }
 

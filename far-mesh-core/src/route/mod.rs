@@ -9,10 +9,12 @@
 //!
 //! Invariant: the hops of a [`Route`] follow each other without gap or overlap from the first layer asked for to the last.
 
+mod arrivals;
 mod bound;
 mod claims;
 mod cost;
 mod coverage;
+mod graph;
 mod link;
 mod offer;
 mod path;

@@ -10,50 +10,12 @@
 //! Every layer is a place to cut. That cuts lie where an offer begins or ends suffices only where a detour through a third
 //! node is never shorter; measured links keep no triangle inequality.
 
-use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
-
-use super::{bound::Bound, cost::Cost};
-
-/// An offer as the search sees it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Edge {
-    /// Number of its node.
-    pub(super) node: usize,
-    /// First layer.
-    pub(super) start: usize,
-    /// Layer after the last.
-    pub(super) end: usize,
-    /// For being in the path.
-    pub(super) hop: Cost,
-    /// For each layer.
-    pub(super) layer: Cost,
-    /// Of the way from where the path begins, when it is the first.
-    pub(super) first: Cost,
-    /// Of the way to where the path ends, when it is the last.
-    pub(super) last: Cost,
-    /// Its part of an unknown link from the edge before.
-    pub(super) into: Cost,
-    /// Its part of an unknown link to the edge after.
-    pub(super) out: Cost,
-    /// Known links from edges before: a part of [`Graph::links`].
-    pub(super) links: Range<usize>,
-}
-
-/// A known link to an edge: its cost stands instead of both parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Link {
-    pub(super) cost: Cost,
-    /// Index of the edge it comes from.
-    pub(super) from: usize,
-}
-
-/// Everything that paths are made of.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Graph {
-    pub(super) layers: usize,
-    pub(super) edges: Vec<Edge>,
-    pub(super) links: Vec<Link>,
-}
+use super::{
+    arrivals::{Arrivals, Cut},
+    bound::Bound,
+    cost::Cost,
+    graph::{Edge, Graph, NONE},
+};
 
 /// A stretch of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +28,6 @@ pub(super) struct Leg {
 
 /// A path over all layers and its cost.
 pub(super) type Path = (Cost, Vec<Leg>);
-
-/// No path; far above every sum of costs, and twice it still fits.
-pub(super) const NONE: Cost = 1 << 62;
 
 /// Who may not run what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,20 +113,6 @@ impl Rules {
     }
 }
 
-impl Graph {
-    /// The cheapest known link to an edge.
-    pub(super) fn nearest(&self, edge: &Edge) -> Cost {
-        self.links[edge.links.clone()].iter().map(|link| link.cost).min().unwrap_or(NONE)
-    }
-
-    /// The link from one edge to another, known or not.
-    pub(super) fn link(&self, from: usize, to: usize) -> Cost {
-        let edge = &self.edges[to];
-        let known = self.links[edge.links.clone()].iter().find(|link| link.from == from);
-        known.map_or(self.edges[from].out + edge.into, |link| link.cost)
-    }
-}
-
 impl Costs {
     /// [`NONE`] everywhere.
     fn new(graph: &Graph) -> Self {
@@ -224,35 +169,49 @@ impl Pass {
         for (index, edge) in graph.edges.iter().enumerate() {
             starting[edge.start].push(index);
         }
+        let free = *rules == Rules::default();
         let begins = !matches!(before, Before::Legs(_));
         let mut active: Vec<usize> = Vec::with_capacity(edges);
         for (layer, starting) in starting.iter().enumerate() {
+            // Before the first layer nothing is active.
+            let cut = Cut {
+                layer,
+                starting,
+                leave: bound.map_or(NONE, |bound| bound.limit_to_leave(layer)),
+                relay: if free { bound.map_or(NONE, |bound| bound.limit_to_relay(layer)) } else { NONE },
+            };
+            let fresh = |index: usize| {
+                let entry = pass.entries.get(pass.latest[index] as usize);
+                entry.is_some_and(|entry| usize::from(entry.layer) + 1 == layer)
+            };
             match before {
-                Before::Itself => arrivals.collect(graph, &active, |index| inside[index]),
+                Before::Itself => arrivals.collect(graph, &active, &cut, |index| (inside[index], fresh(index))),
                 Before::Nothing => {}
-                // Nothing is active before the first layer.
                 Before::Legs(costs) => {
-                    arrivals.collect(graph, &active, |index| costs.of(graph, index, layer - 1));
+                    let cut = Cut { relay: NONE, ..cut };
+                    arrivals.collect(graph, &active, &cut, |index| (costs.of(graph, index, layer - 1), true));
                 }
             }
             active.retain(|&index| graph.edges[index].end > layer);
             active.extend(starting);
             for &index in &active {
                 let edge = &graph.edges[index];
-                if !rules.allow(edge.node, layer) {
+                if !free && !rules.allow(edge.node, layer) {
                     inside[index] = NONE;
                     continue;
                 }
                 let most = bound.map_or(NONE, |bound| bound.limit(graph, index, layer));
-                let mut cost = if inside[index] < most { inside[index] } else { NONE };
-                let less = cost.min(most);
-                let entered = match layer {
-                    0 if begins => Some((edge.first, 0)),
-                    0 => None,
-                    _ => arrivals.cheapest(graph, index, less.saturating_sub(edge.hop)),
-                };
+                let stay = inside[index];
                 // Staying wins a tie: fewer hops.
-                if let Some((enter, from)) = entered.filter(|(enter, _)| enter + edge.hop < less) {
+                let less = stay.min(most);
+                let mut cost = if stay < most { stay } else { NONE };
+                let entered = match layer {
+                    0 if begins => Some((edge.first, 0)).filter(|(enter, _)| enter + edge.hop < less),
+                    0 => None,
+                    _ if arrivals.least_into(edge, index) + edge.hop >= less => None,
+                    _ => arrivals.cheapest(graph, index, less - edge.hop),
+                };
+                if let Some((enter, from)) = entered {
                     cost = enter + edge.hop;
                     let entry = Entry { layer: layer as u16, from: from as u32, earlier: pass.latest[index] };
                     pass.latest[index] = pass.entries.len() as u32;
@@ -287,97 +246,6 @@ impl Pass {
         }
         legs.reverse();
         Some((cost, legs))
-    }
-}
-
-/// The paths that may go over to another edge before a layer.
-struct Arrivals {
-    /// Cost of the path that ends in an edge here.
-    ended: Vec<Cost>,
-    present: Vec<usize>,
-    least: Cost,
-    /// The cheapest with the part of an unknown link that its end pays.
-    first: (Cost, usize),
-    /// All of them so, the first aside: sorted as far as anybody looked, and the rest, once somebody looks.
-    sorted: Vec<(Cost, usize)>,
-    rest: Option<BinaryHeap<Reverse<(Cost, usize)>>>,
-    /// The cheapest known link to each edge.
-    near: Vec<Cost>,
-}
-
-impl Arrivals {
-    fn new(graph: &Graph) -> Self {
-        Self {
-            ended: vec![NONE; graph.edges.len()],
-            present: Vec::new(),
-            least: NONE,
-            first: (NONE, 0),
-            sorted: Vec::new(),
-            rest: None,
-            near: graph.edges.iter().map(|edge| graph.nearest(edge)).collect(),
-        }
-    }
-
-    /// Takes the paths that have just ended in one of `edges`, at the cost of each.
-    fn collect(&mut self, graph: &Graph, edges: &[usize], cost: impl Fn(usize) -> Cost) {
-        for index in self.present.drain(..) {
-            self.ended[index] = NONE;
-        }
-        (self.least, self.first, self.rest) = (NONE, (NONE, 0), None);
-        self.sorted.clear();
-        for &index in edges {
-            let cost = cost(index);
-            if cost < NONE {
-                self.ended[index] = cost;
-                self.least = self.least.min(cost);
-                self.first = self.first.min((cost + graph.edges[index].out, index));
-                self.present.push(index);
-            }
-        }
-    }
-
-    /// The cheapest way into an edge, where it is below `limit`, and the edge it comes from.
-    fn cheapest(&mut self, graph: &Graph, index: usize, limit: Cost) -> Option<(Cost, usize)> {
-        let edge = &graph.edges[index];
-        if self.first.0 + edge.into >= limit && self.least + self.near[index] >= limit {
-            return None;
-        }
-        let links = &graph.links[edge.links.clone()];
-        let mut best = (limit, 0);
-        for link in links {
-            let cost = self.ended[link.from] + link.cost;
-            if cost <= best.0 {
-                best = best.min((cost, link.from));
-            }
-        }
-        for at in 0.. {
-            let Some((cost, from)) = self.sorted_at(at, graph) else { break };
-            let unknown = (cost + edge.into, from);
-            if unknown >= best {
-                break;
-            }
-            if graph.edges[from].node != edge.node && links.iter().all(|link| link.from != from) {
-                best = unknown;
-                break;
-            }
-        }
-        (best.0 < limit).then_some(best)
-    }
-
-    /// The paths that end here in the order of their costs, unknown links included.
-    fn sorted_at(&mut self, at: usize, graph: &Graph) -> Option<(Cost, usize)> {
-        if at == 0 {
-            return (self.first.0 < NONE).then_some(self.first);
-        }
-        let (ended, first) = (&self.ended, self.first.1);
-        let others = self.present.iter().filter(|index| **index != first);
-        let rest = self.rest.get_or_insert_with(|| {
-            others.map(|&index| Reverse((ended[index] + graph.edges[index].out, index))).collect()
-        });
-        if at > self.sorted.len() {
-            self.sorted.push(rest.pop()?.0);
-        }
-        self.sorted.get(at - 1).copied()
     }
 }
 

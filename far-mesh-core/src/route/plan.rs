@@ -230,33 +230,45 @@ fn usable<'a>(layers: u32, offers: &'a [Offer], request: &PlanRequest) -> Result
     let touches = |offer: &Offer| offer.span.start() < span.end() && span.start() < offer.span.end();
     let fits = |offer: &&Offer| offer.span.end() <= layers && touches(offer) && !taken(&offer.node);
     let mut usable = offers.iter().filter(fits).collect::<Vec<_>>();
-    let nobody = missing(&usable);
-    if !nobody.is_empty() {
-        return Err(PlanError::Uncovered { model: model(), missing: nobody });
-    }
-    usable.retain(|offer| offer.dtype == request.dtype);
-    let other = missing(&usable);
-    if !other.is_empty() {
-        return Err(PlanError::Dtype { model: model(), missing: other, dtype: request.dtype });
-    }
-    if let Some(class) = &request.kernel_class {
-        usable.retain(|offer| offer.kernel_class == *class);
-        let other = missing(&usable);
-        if !other.is_empty() {
-            return Err(PlanError::KernelClass { model: model(), missing: other, class: class.clone() });
+    let required = match &request.region {
+        Some(RegionWish::Require(region)) => Some(region),
+        _ => None,
+    };
+    let typed = |offer: &&Offer| offer.dtype == request.dtype;
+    let classed = |offer: &&Offer| request.kernel_class.as_ref().is_none_or(|class| offer.kernel_class == *class);
+    let placed = |offer: &&Offer| required.is_none_or(|region| offer.is_in(region));
+    let roomy = |offer: &&Offer| offer.free_tokens >= u64::from(request.context_tokens);
+    let all = |offer: &&Offer| typed(offer) && classed(offer) && placed(offer) && roomy(offer);
+    let left = usable.iter().copied().filter(all).collect::<Vec<_>>();
+    if missing(&left).is_empty() {
+        usable = left;
+    } else {
+        // What stands in the way first is told.
+        let gap = missing(&usable);
+        if !gap.is_empty() {
+            return Err(PlanError::Uncovered { model: model(), missing: gap });
         }
-    }
-    if let Some(RegionWish::Require(region)) = &request.region {
-        usable.retain(|offer| offer.is_in(region));
-        let elsewhere = missing(&usable);
-        if !elsewhere.is_empty() {
-            return Err(PlanError::Region { model: model(), missing: elsewhere, region: region.clone() });
+        usable.retain(typed);
+        let gap = missing(&usable);
+        if !gap.is_empty() {
+            return Err(PlanError::Dtype { model: model(), missing: gap, dtype: request.dtype });
         }
-    }
-    usable.retain(|offer| offer.free_tokens >= u64::from(request.context_tokens));
-    let full = missing(&usable);
-    if !full.is_empty() {
-        return Err(PlanError::NoRoom { model: model(), full, needed_tokens: request.context_tokens });
+        usable.retain(classed);
+        let gap = missing(&usable);
+        if let (Some(class), false) = (&request.kernel_class, gap.is_empty()) {
+            return Err(PlanError::KernelClass { model: model(), missing: gap, class: class.clone() });
+        }
+        usable.retain(placed);
+        let gap = missing(&usable);
+        if let (Some(region), false) = (required, gap.is_empty()) {
+            return Err(PlanError::Region { model: model(), missing: gap, region: region.clone() });
+        }
+        usable.retain(roomy);
+        return Err(PlanError::NoRoom {
+            model: model(),
+            full: missing(&usable),
+            needed_tokens: request.context_tokens,
+        });
     }
     usable.sort_by_cached_key(|offer| (rank(request.seed, &offer.node), offer.node, offer.span));
     Ok(usable)

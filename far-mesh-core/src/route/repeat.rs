@@ -7,7 +7,10 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::path::{Graph, Leg, Path, Rules, search};
+use super::{
+    graph::Graph,
+    path::{Leg, Path, Rules, search},
+};
 
 /// Steps that the search for the best may take, counted in layers times offers: some 50 ms.
 const BUDGET: usize = 10_000_000;

@@ -3,8 +3,8 @@
 use super::{
     Offer, PlanRequest,
     cost::{Cost, Load},
+    graph::{Edge, Graph, NONE},
     link::{End, Said},
-    path::{Edge, Graph, Link},
     region::RegionWish,
 };
 use crate::{id::NodeId, peer::advert::LinkTag};
@@ -38,25 +38,20 @@ pub(super) fn graph(offers: &[&Offer], known: &[Offer], request: &PlanRequest) -
             last: last_way,
             into: share + cost.payload,
             out: share + cost.payload,
+            near: NONE,
             links: 0..0,
+            faster: 0,
         });
     }
-    let mut graph = Graph { layers: request.span.len() as usize, edges, links: Vec::new() };
     // What a known link costs beside its way is what both parts cost beside theirs.
-    let payload: Vec<Cost> =
-        graph.edges.iter().zip(&ends).map(|(edge, end)| edge.out - end.share(load.steps)).collect();
-    let mut links = Vec::new();
-    for (one, two, said) in pairs(offers, &graph.edges, request.seed) {
-        let Some(way) = ends[one].way(&ends[two], said, load.steps) else { continue };
-        let cost = way + payload[one] + payload[two];
-        for (from, to) in [(one, two), (two, one)] {
-            if follows(&graph.edges[from], &graph.edges[to]) {
-                links.push((to, Link { cost, from }));
-            }
+    let payload: Vec<Cost> = edges.iter().zip(&ends).map(|(edge, end)| edge.out - end.share(load.steps)).collect();
+    let mut known = Vec::with_capacity(offers.iter().map(|offer| offer.links.len()).sum());
+    pairs(offers, &edges, request.seed, |one, two, said| {
+        if let Some(way) = ends[one].way(&ends[two], said, load.steps) {
+            known.push((one as u32, two as u32, way + payload[one] + payload[two]));
         }
-    }
-    put(links, &mut graph);
-    graph
+    });
+    Graph::new(request.span.len() as usize, edges, &known)
 }
 
 /// What a layer costs more outside the preferred region: more than any route would take, so as few as can be run there.
@@ -100,11 +95,10 @@ fn follows(from: &Edge, to: &Edge) -> bool {
     (from.start + 1).max(to.start) <= from.end.min(to.end - 1)
 }
 
-/// Each two edges of which at least one end says how far they are apart, once.
-fn pairs(offers: &[&Offer], edges: &[Edge], seed: u64) -> Vec<(usize, usize, Said)> {
+/// Tells `found` each two edges of which at least one end says how far they are apart, once.
+fn pairs(offers: &[&Offer], edges: &[Edge], seed: u64, mut found: impl FnMut(usize, usize, Said)) {
     let told = told(offers, edges, seed);
     let heard = turned(&told, edges.len());
-    let mut pairs = Vec::with_capacity(told.len());
     // What the edge at hand says of each other.
     let mut says: Vec<Option<u32>> = vec![None; edges.len()];
     let (mut told, mut heard) =
@@ -120,16 +114,15 @@ fn pairs(offers: &[&Offer], edges: &[Edge], seed: u64) -> Vec<(usize, usize, Sai
             };
             // Each two meet twice; where one alone speaks, once here and once below.
             if one < two as usize {
-                pairs.push((one, two as usize, said));
+                found(one, two as usize, said);
             }
         }
         for &(_, two, _) in own {
             if let Some(here) = says[two as usize].take().filter(|_| one < two as usize) {
-                pairs.push((one, two as usize, Said::ByOne(here)));
+                found(one, two as usize, Said::ByOne(here));
             }
         }
     }
-    pairs
 }
 
 /// Who says of whom how many microseconds a round trip takes, in the order of who says it. A node with several offers says
@@ -166,25 +159,6 @@ fn turned(told: &[(u32, u32, u32)], edges: usize) -> Vec<(u32, u32, u32)> {
         *place += 1;
     }
     turned
-}
-
-/// Puts the links in the graph, those to an edge side by side (counting sort).
-fn put(links: Vec<(usize, Link)>, graph: &mut Graph) {
-    let mut at = vec![0; graph.edges.len() + 1];
-    for (to, _) in &links {
-        at[to + 1] += 1;
-    }
-    for index in 1..at.len() {
-        at[index] += at[index - 1];
-    }
-    for (edge, bound) in graph.edges.iter_mut().zip(at.windows(2)) {
-        edge.links = bound[0]..bound[1];
-    }
-    graph.links = vec![Link { cost: 0, from: 0 }; links.len()];
-    for (to, link) in links {
-        graph.links[at[to]] = link;
-        at[to] += 1;
-    }
 }
 
 /// Finds the first of a node's offers by its tag: a table with open addressing, since the map of the standard library takes
