@@ -115,3 +115,95 @@ impl Repair {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        activation::Dtype,
+        id::{ModelHash, Span},
+        peer::{Advert, Config, Keypair, Node, ShardOffer, offer},
+        route::PlanError,
+    };
+
+    const CPU: &str = "cpu-f32-1";
+
+    fn serves(span: (u32, u32)) -> Offer {
+        let shard = ShardOffer { kernel_class: CPU.into(), links: vec![], ..offer(span) };
+        Offer::from_advert(&Advert { peer: NodeId::random(), seq: 1, expires_unix_s: u64::MAX, shard }, None)
+    }
+
+    fn loss(kernel_class: Option<&str>, max_hops: usize) -> Loss {
+        Loss {
+            span: Span::new(10, 20).unwrap(),
+            before: None,
+            after: None,
+            without: vec![],
+            leaving: vec![],
+            max_hops,
+            kernel_class: kernel_class.map(str::to_owned),
+            dtype: Dtype::F32,
+            context_tokens: 120,
+            done_tokens: 20,
+            wait: false,
+        }
+    }
+
+    async fn repair(other_class: OtherClass) -> (Node, Repair) {
+        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
+        let repair = Repair {
+            table: Arc::new(Table::new(node.clone(), ModelHash([7; 32]), None)),
+            model: "smollm2-135m-instruct".into(),
+            layers: 30,
+            need: Need { hidden: 576, prompt_tokens: 20, max_tokens: 100 },
+            seed: 0,
+            region: None,
+            other_class,
+        };
+        (node, repair)
+    }
+
+    fn spans(route: Result<Route, HopError>) -> Vec<(u32, u32)> {
+        route.unwrap().hops.iter().map(|hop| hop.span.into()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn layers_of_several_kernel_classes_go_to_one_only_where_the_operator_allows_it() {
+        let (node, resume) = repair(OtherClass::Resume).await;
+        let refuse = Repair { other_class: OtherClass::Refuse, ..resume.clone() };
+        let offers = || vec![serves((10, 20))];
+        let several = loss(None, 1);
+        match refuse.plan(&several, offers()) {
+            Err(HopError::Refused { reason }) => {
+                assert_eq!(reason, "nodes of several kernel classes ran layers 10..20: no one gives their bits");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(spans(resume.plan(&several, offers())), [(10, 20)]);
+        assert_eq!(spans(refuse.plan(&loss(Some(CPU), 1), offers())), [(10, 20)]);
+        let another = loss(Some("cuda-bf16-1"), 1);
+        match refuse.plan(&another, offers()) {
+            Err(HopError::NoRoute(PlanError::KernelClass { class, .. })) => assert_eq!(class, "cuda-bf16-1"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(spans(resume.plan(&another, offers())), [(10, 20)]);
+        node.shutdown().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_hops_take_the_places_than_the_loss_allows() {
+        for other_class in [OtherClass::Resume, OtherClass::Refuse] {
+            let (node, repair) = repair(other_class).await;
+            let mut offers = vec![serves((10, 15)), serves((15, 20))];
+            match repair.plan(&loss(Some(CPU), 1), offers.clone()) {
+                Err(HopError::NoRoute(PlanError::TooManyHops { most, .. })) => assert_eq!(most, 1),
+                other => panic!("{other_class:?}: {other:?}"),
+            }
+            // It takes far longer than both together.
+            offers.push(Offer { layer_time_ns: 100_000_000, ..serves((10, 20)) });
+            assert_eq!(spans(repair.plan(&loss(Some(CPU), 2), offers.clone())), [(10, 15), (15, 20)]);
+            assert_eq!(spans(repair.plan(&loss(Some(CPU), 1), offers)), [(10, 20)]);
+            node.shutdown().await;
+        }
+    }
+}

@@ -5,7 +5,8 @@
 //! end; those that were measured are few at each node. So one pass over the layers finds the shortest path: it keeps, for
 //! each offer, the least cost of being in the middle of it, and enters an offer either from the cheapest of all that may end
 //! here (no link to look at) or from one of its measured neighbours. That is `layers * offers` steps and a few more, where
-//! looking at each pair would be `layers * offers^2`; and places that a cheapest path cannot pass are left out (`bound.rs`).
+//! looking at each pair would be `layers * offers^2`; places that a cheapest path cannot pass are left out (`bound.rs`), and
+//! links where going over cannot pay (`arrivals.rs`).
 //!
 //! Every layer is a place to cut. That cuts lie where an offer begins or ends suffices only where a detour through a third
 //! node is never shorter; measured links keep no triangle inequality.

@@ -1,6 +1,7 @@
 //! Hops that are lost in the middle of a session: others take their place, and the results are those of a run in which
 //! nothing happened.
 
+mod bounds;
 mod spares;
 
 use std::{sync::atomic::Ordering, time::Duration};
