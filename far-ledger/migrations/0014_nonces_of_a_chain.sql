@@ -29,7 +29,8 @@ CREATE TABLE payout_tx_14 (
     FOREIGN KEY (chain_id, sender, nonce) REFERENCES nonce_owner_14 (chain_id, sender, nonce)
 );
 
--- A batch's chain is its epoch's. A filler closes a gap before a batch of the same account: it is on the next one's chain.
+-- A batch's chain is its epoch's. A filler closes a gap before a batch of the same account: it is taken to be on the next
+-- one's chain. (One that was on another is signed anew there if it is still needed; its own nonce was spent before.)
 INSERT INTO nonce_owner_14 (chain_id, sender, nonce, batch_id, try_no)
 SELECT e.chain_id, o.sender, o.nonce, o.batch_id, o.try_no
 FROM nonce_owner o JOIN payout_batch b ON b.batch_id = o.batch_id JOIN payout_epoch e ON e.epoch = b.epoch;

@@ -10,7 +10,7 @@ use crate::{
     amount::Amount,
     evm::{Chain, Depth, Log, LogFilter, RpcError, Transfer, Window},
     journal::Posted,
-    store::{Deposit, DepositError, Ledger, MoveError, PostError, ReadError},
+    store::{Deposit, DepositError, Ledger, ReadError},
     time::UnixMillis,
     wallet::WalletAddress,
 };
@@ -64,8 +64,6 @@ pub enum Why {
     NoAccount,
     /// It is less than a nano-FAR, or more than an amount can hold.
     NoAmount,
-    /// With it the balance of the account would pass what the ledger can hold.
-    Full,
 }
 
 /// Why a scan ended early. What it credited stays; another one goes on.
@@ -163,15 +161,9 @@ async fn take(
         block_number: log.block_number,
         at: now,
     };
-    match ledger.credit_deposit(&deposit).await {
-        Ok(Posted::Now) => scan.credited.push(deposit),
-        Ok(Posted::Before) => scan.known = scan.known.saturating_add(1),
-        // One account that is full holds up no other.
-        Err(DepositError::Post(PostError::Move(MoveError::Overflow { .. }))) => {
-            let Deposit { tx_hash, .. } = deposit;
-            scan.unclaimed.push(Unclaimed { transfer, tx_hash, why: Why::Full });
-        }
-        Err(error) => return Err(error.into()),
+    match ledger.credit_deposit(&deposit).await? {
+        Posted::Now => scan.credited.push(deposit),
+        Posted::Before => scan.known = scan.known.saturating_add(1),
     }
     Ok(())
 }

@@ -85,12 +85,21 @@ impl RpcError {
 
     /// Whether the same request may be answered a moment later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Status { status: 429 | 500..=599, .. })
+        matches!(self, Self::Unreachable { .. } | Self::Status { status: 429 | 500..=599, .. }) || self.is_too_often()
+    }
+
+    /// Whether the node was asked too often; whoever asks for less at a time asks more often still.
+    fn is_too_often(&self) -> bool {
+        let Self::Refused { code, message, .. } = self else { return false };
+        let message = message.to_ascii_lowercase();
+        *code == 429 || ["rate limit", "too many requests", "per second"].iter().any(|told| message.contains(told))
     }
 
     /// Whether a narrower query may be answered.
     pub(super) fn may_be_too_wide(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::TooLarge { .. } | Self::Status { status: 400 | 413, .. })
+        let wide =
+            matches!(self, Self::Refused { .. } | Self::TooLarge { .. } | Self::Status { status: 400 | 413 | 504, .. });
+        wide && !self.is_too_often()
     }
 
     pub(super) fn bad(method: &'static str, field: &'static str, value: impl ToString) -> Self {

@@ -76,6 +76,10 @@ impl HttpTransport {
             body.extend_from_slice(&chunk);
         }
         let text = || shown(&String::from_utf8_lossy(&body));
+        // Whatever its body says: asked again a moment later it answers.
+        if status == reqwest::StatusCode::TOO_MANY_REQUESTS {
+            return Err(RpcError::Status { method, status: status.as_u16(), body: text() });
+        }
         // Some nodes answer an error of JSON-RPC with an HTTP status of its own, so the body is read first.
         let answer: Option<Value> = serde_json::from_slice(&body).ok().filter(Value::is_object);
         let Some(answer) = answer else {

@@ -9,15 +9,19 @@ use crate::evm::{
 /// Blocks asked for at first: nodes that others run allow a few thousand.
 const BLOCKS: u64 = 2_000;
 
+/// Answers in a row after which more is asked for again: what was refused may have been too many events, not blocks.
+const WIDEN_AFTER: u32 = 8;
+
 /// How many blocks a node is asked for at a time: fewer, once it refused, or its answer was too long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     blocks: u64,
+    answers: u32,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { blocks: BLOCKS }
+        Self { blocks: BLOCKS, answers: 0 }
     }
 }
 
@@ -25,32 +29,39 @@ impl Window {
     /// Events of the first blocks of the filter's range, and the last block of them.
     pub(crate) async fn first(&mut self, chain: &Chain, filter: &LogFilter) -> Result<(Vec<Log>, u64), RpcError> {
         let to = |blocks: u64| filter.from.saturating_add(blocks.saturating_sub(1)).min(filter.to);
-        let logs = self.ask(chain, filter, |blocks| (filter.from, to(blocks))).await?;
-        Ok((logs, to(self.blocks)))
+        let (logs, (_, last)) = self.ask(chain, filter, |blocks| (filter.from, to(blocks))).await?;
+        Ok((logs, last))
     }
 
     /// Events of the last blocks of the filter's range, and the first block of them.
     pub(crate) async fn last(&mut self, chain: &Chain, filter: &LogFilter) -> Result<(Vec<Log>, u64), RpcError> {
         let from = |blocks: u64| filter.to.saturating_sub(blocks.saturating_sub(1)).max(filter.from);
-        let logs = self.ask(chain, filter, |blocks| (from(blocks), filter.to)).await?;
-        Ok((logs, from(self.blocks)))
+        let (logs, (first, _)) = self.ask(chain, filter, |blocks| (from(blocks), filter.to)).await?;
+        Ok((logs, first))
     }
 
-    /// Asks for a part of the range, and for less of it where that is too much.
+    /// Asks for a part of the range, and for less of it where that is too much; what came, and of which part.
     async fn ask(
         &mut self,
         chain: &Chain,
         filter: &LogFilter,
         part: impl Fn(u64) -> (u64, u64),
-    ) -> Result<Vec<Log>, RpcError> {
+    ) -> Result<(Vec<Log>, (u64, u64)), RpcError> {
         loop {
             let (from, to) = part(self.blocks);
             match chain.logs(&LogFilter { from, to, ..filter.clone() }).await {
                 Err(error) if error.may_be_too_wide() && from < to => {
                     let asked = to.saturating_sub(from).saturating_add(1);
-                    self.blocks = (asked / 4).max(1);
+                    (self.blocks, self.answers) = ((asked / 4).max(1), 0);
                 }
-                done => return done,
+                done => {
+                    let logs = done?;
+                    self.answers = self.answers.saturating_add(1);
+                    if self.answers >= WIDEN_AFTER && self.blocks < BLOCKS {
+                        (self.blocks, self.answers) = (self.blocks.saturating_mul(2).min(BLOCKS), 0);
+                    }
+                    return Ok((logs, (from, to)));
+                }
             }
         }
     }
@@ -119,6 +130,50 @@ mod tests {
             }
             assert_eq!(backwards, (1..=43).rev().map(|block| block * 100).collect::<Vec<u64>>(), "{most}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_too_much_once_is_tried_again_later() {
+        let (chain, narrow) = (Chain::new(Narrow { most: BLOCKS }), Chain::new(Narrow { most: 600 }));
+        let mut window = Window::default();
+        let (_, last) = window.first(&narrow, &filter(0, 100_000)).await.unwrap();
+        assert_eq!(last, 499);
+        for _ in 1..WIDEN_AFTER {
+            assert_eq!(window.first(&chain, &filter(0, 100_000)).await.unwrap().1, 499);
+        }
+        assert_eq!(window.first(&chain, &filter(0, 100_000)).await.unwrap().1, 999);
+        for _ in 0..2 * WIDEN_AFTER {
+            window.first(&chain, &filter(0, 100_000)).await.unwrap();
+        }
+        assert_eq!(window.first(&chain, &filter(0, 100_000)).await.unwrap().1, BLOCKS - 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_too_often_is_not_asked_more_often() {
+        #[derive(Debug, Default)]
+        struct Busy(std::sync::atomic::AtomicU32);
+        impl Transport for Busy {
+            fn request(&self, method: &'static str, _: Value) -> BoxFuture<'_, Result<Value, RpcError>> {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let message = "Your app has exceeded its compute units per second capacity".to_owned();
+                async move { Err(RpcError::Refused { method, code: -32005, message, data: None }) }.boxed()
+            }
+        }
+        let busy = std::sync::Arc::new(Busy::default());
+        #[derive(Debug)]
+        struct Shared(std::sync::Arc<Busy>);
+        impl Transport for Shared {
+            fn request(&self, method: &'static str, params: Value) -> BoxFuture<'_, Result<Value, RpcError>> {
+                self.0.request(method, params)
+            }
+        }
+        let refused = Window::default().first(&Chain::new(Shared(busy.clone())), &filter(0, 9_999)).await;
+        assert!(matches!(refused, Err(RpcError::Refused { code: -32005, .. })));
+        assert_eq!(
+            busy.0.load(std::sync::atomic::Ordering::Relaxed),
+            3,
+            "tried again with pauses, for the same blocks"
+        );
     }
 
     #[tokio::test]

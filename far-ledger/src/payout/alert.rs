@@ -49,15 +49,24 @@ pub enum Alert {
     },
     /// The week is over by this machine's clock, and not by the chain's.
     #[error(
-        "epoch {epoch} is over by this machine's clock and not by the chain's, so it is not closed: the newest block is {} s \
+        "epoch {epoch} is over by this machine's clock and not by the chain's, so it is not closed: the newest block is {} minutes \
          older than what this machine's clock says; set the clock right, or see that the node follows its chain and that the \
          chain makes blocks",
-        behind.as_secs()
+        ahead.as_secs() / 60
     )]
-    Clock {
+    FastClock {
         /// The epoch.
         epoch: Epoch,
         /// How much older the newest block is.
+        ahead: Duration,
+    },
+    /// This machine's clock is behind the chain's.
+    #[error(
+        "this machine's clock is {} minutes behind the newest block: weeks are closed that much too late; set the clock right",
+        behind.as_secs() / 60
+    )]
+    SlowClock {
+        /// How much.
         behind: Duration,
     },
     /// The fees reached their caps.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use ethers_core::types::{Address, H256};
+use tokio::time::timeout;
 
 use crate::{
     evm::{At, Chain, Depth, FeePolicy, Signer},
@@ -34,12 +35,18 @@ const MISSED_WEEKS: usize = 260;
 /// Batches of such a week that it is asked for: one of them may be open still while another is paid.
 const MISSED_BATCHES: u32 = 3;
 
-/// How old the newest block may be without a word about it.
+/// How far this machine's clock and the newest block may be apart without a word about it.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Time between two looks for where batches were paid, and how many are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 const UNTOLD: u32 = 4;
+
+/// For how long after it was settled a batch is looked for: its event is among the last days' then.
+const LOOKED_FOR: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// How long the search for one may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// How a payer pays.
 #[derive(Clone, Debug)]
@@ -57,8 +64,8 @@ pub struct PayerConfig {
     pub depth: Depth,
     /// Time between two ticks of [`Payer::run`].
     pub interval: Duration,
-    /// How long a payer that looks after payouts keeps others from it when it is gone; `None` lets all of them work at once,
-    /// which wastes requests and nothing else.
+    /// How long a payer that looks after payouts keeps others from it when it is gone, the same for all of them; `None` lets
+    /// all of them work at once, which wastes requests and nothing else.
     pub lease: Option<Duration>,
 }
 
@@ -99,6 +106,8 @@ pub struct Tick {
     pub leased: bool,
     /// An epoch was closed.
     pub closed: Option<Closed>,
+    /// A week that is over by this machine's clock and not yet by the chain's, which has the last word.
+    pub waits: Option<Epoch>,
     /// Batches that are neither settled nor halted after it.
     pub open: usize,
     /// Batches that were settled.
@@ -208,44 +217,57 @@ impl Payer {
         }
         // It changes no payment, so it makes no tick fail.
         if let Err(error) = self.look_for_untold(now).await {
-            tracing::warn!("where another ledger paid is not known yet: {error}");
+            tracing::warn!("where batches were paid is not known yet: {error}");
         }
         Ok(tick)
     }
 
-    /// Looks once in a while for the transactions of batches that another ledger paid and no event told of.
+    /// Looks once in a while for the transactions of batches that are paid, not by one that this ledger knows of.
     async fn look_for_untold(&self, now: UnixMillis) -> Result<(), PayError> {
         let (database, contract) = (self.ledger.database(), &self.config.contract);
         if now.since(UnixMillis::new(self.looked.load(Ordering::Relaxed)).unwrap_or_default()) < LOOK_EVERY {
             return Ok(());
         }
         self.looked.store(now.get(), Ordering::Relaxed);
-        let untold = retry(|| book::untold(database, contract, UNTOLD)).await?;
+        let since = now.before(LOOKED_FOR);
+        let untold = retry(|| book::untold(database, contract, since, UNTOLD)).await?;
         if untold.is_empty() {
             return Ok(());
         }
         let deep = self.chain.blocks(self.config.depth).await?.deep;
         for batch in untold {
-            if let Some(mined) = view::elsewhere(&self.chain, contract, batch, &deep).await? {
-                retry(|| book::tell(database, batch, &mined)).await?;
+            // One that is not found keeps no other from being looked for, and all of them no transaction from being sent.
+            let found = timeout(LOOK_WITHIN, view::elsewhere(&self.chain, contract, batch, &deep)).await;
+            match found {
+                Ok(Ok(Some(mined))) => retry(|| book::tell(database, batch, &mined)).await?,
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::warn!(?batch, "where it was paid is not known yet: {error}"),
+                Err(_) => tracing::warn!(?batch, "where it was paid is not known yet: the node is slow"),
             }
         }
         Ok(())
     }
 
     async fn close(&self, now: UnixMillis, tick: &mut Tick) -> Result<Option<Closed>, PayError> {
-        let Some(epoch) = Epoch::due_every(self.config.weeks, now) else { return Ok(None) };
-        let database = self.ledger.database();
-        if retry(|| book::closed_since(database, epoch)).await? {
-            return Ok(None);
-        }
-        // Were a week closed before it is over, what is earned in the rest of it, and in weeks after, would wait for long.
+        let (database, weeks) = (self.ledger.database(), self.config.weeks);
         let newest = self.chain.block(At::Latest).await?.time();
-        if newest < epoch.end() {
-            let behind = now.since(newest);
-            if behind > CLOCK_SKEW {
-                tick.alerts.push(Alert::Clock { epoch, behind });
+        if newest.since(now) > CLOCK_SKEW {
+            tick.alerts.push(Alert::SlowClock { behind: newest.since(now) });
+        }
+        // Were a week closed before it is over, what is earned in the rest of it, and in weeks after, would wait for long: it
+        // is over once both clocks say so.
+        let due = Epoch::due_every(weeks, now.min(newest));
+        if let Some(epoch) = Epoch::due_every(weeks, now).filter(|epoch| Some(*epoch) > due)
+            && !retry(|| book::closed_since(database, epoch)).await?
+        {
+            tick.waits = Some(epoch);
+            let ahead = now.since(newest);
+            if ahead > CLOCK_SKEW {
+                tick.alerts.push(Alert::FastClock { epoch, ahead });
             }
+        }
+        let Some(epoch) = due else { return Ok(None) };
+        if retry(|| book::closed_since(database, epoch)).await? {
             return Ok(None);
         }
         let closing = self.closing(epoch, now).await?;

@@ -108,13 +108,14 @@ pub(super) async fn mined(
     // Not ours. A node that does not tell must not keep a paid batch open: it is settled without a hash then, and looked for
     // later.
     let found = elsewhere(chain, contract, batch, deep).await.unwrap_or_else(|error| {
-        tracing::warn!(?batch, "paid by another ledger, and where is not known yet: {error}");
+        tracing::warn!(?batch, "it is paid, and where is not known yet: {error}");
         None
     });
     Ok(found.unwrap_or_default())
 }
 
-/// Where events say that a batch was paid; `None` where those of the last days say nothing.
+/// Where events say that a batch was paid; `None` where those of the last days say nothing, or a node tells so few blocks of
+/// them at a time that it was not asked for all.
 pub(super) async fn elsewhere(
     chain: &Chain,
     contract: &PayoutContract,
@@ -135,9 +136,14 @@ pub(super) async fn elsewhere(
         }
         match first.checked_sub(1).filter(|before| *before >= from) {
             Some(before) => left.to = before,
-            None => break,
+            None => return Ok(None),
         }
     }
+    tracing::warn!(
+        ?batch,
+        block = left.to,
+        "its payment was looked for down to this block: the node tells few at a time"
+    );
     Ok(None)
 }
 

@@ -19,26 +19,31 @@ async fn a_clock_that_is_ahead_closes_no_week(kind: Kind) {
     let payer = scene.payer();
     let year = weeks_later(52);
     let tick = payer.tick(year).await.unwrap();
-    assert!(tick.closed.is_none(), "the chain's week is not over");
+    assert_eq!(tick.closed.unwrap().epoch, epoch(), "the week that is over by both clocks");
+    assert_eq!(tick.waits.unwrap().number(), epoch().number() + 52);
     let told = Duration::from_secs(52 * 7 * 24 * 3600 - 3600);
-    assert!(matches!(tick.alerts[..], [Alert::Clock { behind, .. }] if behind > told), "{:?}", tick.alerts);
-    assert!(scene.ledger.payout_batches(1).await.unwrap().is_empty());
-    // A batch that is under way goes on, whatever the clock says.
-    assert_eq!(payer.tick(now()).await.unwrap().closed.unwrap().epoch, epoch());
-    scene.anvil.mine(1).await;
+    assert!(matches!(tick.alerts[..], [Alert::FastClock { ahead, .. }] if ahead > told), "{:?}", tick.alerts);
     while payer.tick(year).await.unwrap().open > 0 {
         scene.anvil.mine(1).await;
     }
     scene.assert_paid_once().await;
-    // Minutes before the chain's Monday are nobody's fault.
+    assert_eq!(scene.ledger.payout_batches(9).await.unwrap().len(), 1);
+    // Seconds before the chain's Monday are nobody's fault, and something to wait for.
     let monday = weeks_later(1).before(Duration::from_secs(3600));
     scene.anvil.mine_at(monday.before(Duration::from_secs(60))).await;
     let early = payer.tick(monday.after(Duration::from_secs(30))).await.unwrap();
     assert!(early.closed.is_none() && early.alerts.is_empty(), "{early:?}");
+    assert_eq!(early.waits.unwrap().number(), epoch().number() + 1);
     scene.anvil.mine_at(monday).await;
-    let closed = payer.tick(monday.after(Duration::from_secs(60))).await.unwrap().closed.unwrap();
-    assert_eq!(closed.epoch.number(), epoch().number() + 1);
-    tell(&format!("{kind:?}: a clock a year ahead: no week closed, batches under way settled, told"));
+    let tick = payer.tick(monday.after(Duration::from_secs(60))).await.unwrap();
+    assert_eq!((tick.closed.unwrap().epoch.number(), tick.waits), (epoch().number() + 1, None));
+    // A clock that is behind closes weeks late, and somebody has to know.
+    scene.anvil.mine_at(weeks_later(5)).await;
+    let tick = payer.tick(weeks_later(1)).await.unwrap();
+    assert!(tick.closed.is_none() && tick.waits.is_none());
+    let told = Duration::from_secs(4 * 7 * 24 * 3600 - 1);
+    assert!(matches!(tick.alerts[..], [Alert::SlowClock { behind }] if behind > told), "{:?}", tick.alerts);
+    tell(&format!("{kind:?}: a clock a year ahead and one a month behind: no week closed that is not over, both told"));
 }
 
 async fn a_lease_of_a_clock_that_is_ahead(kind: Kind) {

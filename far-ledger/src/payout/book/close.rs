@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use crate::{
     amount::Amount,
     payout::{
-        book::text::{address_text, hash_text},
+        book::{
+            text::{address_text, hash_text},
+            write::share,
+        },
         epoch::Epoch,
         error::PayError,
         item::{self, PayoutContract},
@@ -60,12 +63,6 @@ UPDATE far_session_contributions SET payment_batch_id = $1
 WHERE payment_batch_id IS NULL AND paid_at IS NULL AND node_id = ANY($2)
   AND session_id IN (SELECT id FROM far_mesh_sessions WHERE status = 'completed' AND completed_at < $3)",
 };
-
-/// What each node gets of what was claimed.
-const SHARES: &str = "
-INSERT INTO payout_node (batch_id, node_id, amount_far)
-SELECT payment_batch_id, node_id, CAST(SUM(payment_far) AS BIGINT)
-FROM far_session_contributions WHERE payment_batch_id = $1 GROUP BY payment_batch_id, node_id";
 
 const CLAIMED: &str = "SELECT node_id, amount_far FROM payout_node WHERE batch_id = $1";
 
@@ -160,7 +157,7 @@ async fn write_batch(
     query(PUBLISH).bind(&id).bind(closing.now.get()).execute(transaction).await?;
     let nodes: Vec<String> = batch.nodes.iter().flatten().cloned().collect();
     query(CLAIM).bind(&id).bind(nodes).bind(closing.epoch.end().get()).execute(transaction).await?;
-    query(SHARES).bind(&id).execute(transaction).await?;
+    share(transaction, &id).await?;
     let mut claimed = HashMap::new();
     for row in query(CLAIMED).bind(&id).fetch_all(transaction).await? {
         claimed.insert(row.get::<String>("node_id")?, row.amount("amount_far")?);

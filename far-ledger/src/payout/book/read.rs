@@ -14,6 +14,7 @@ use crate::{
         item::{self, Item, PayoutContract},
     },
     store::database::{Database, Row, Runs, Transaction, query},
+    time::UnixMillis,
 };
 
 const OPEN: &str = "
@@ -51,7 +52,7 @@ const UNTOLD: &str = "
 SELECT b.batch_id FROM payout_batch b
 JOIN far_payment_batches p ON p.id = b.batch_id
 JOIN payout_epoch e ON e.epoch = b.epoch
-WHERE p.status = 'confirmed' AND p.tx_hash IS NULL AND e.chain_id = $1 AND e.contract = $2
+WHERE p.status = 'confirmed' AND p.tx_hash IS NULL AND e.chain_id = $1 AND e.contract = $2 AND p.confirmed_at >= $4
 ORDER BY b.epoch DESC, b.seq DESC LIMIT $3";
 
 const ITEMS: &str = "SELECT address, amount_far FROM payout_item WHERE batch_id = $1 ORDER BY place";
@@ -169,14 +170,15 @@ pub(in crate::payout) async fn transactions_of(database: &Database, batch: H256)
     rows.iter().map(transaction).collect()
 }
 
-/// The newest `limit` batches that are paid without a word where.
+/// The newest `limit` batches that were settled at `since` or after without a word where they were paid.
 pub(in crate::payout) async fn untold(
     database: &Database,
     contract: &PayoutContract,
+    since: UnixMillis,
     limit: u32,
 ) -> Result<Vec<H256>, PayError> {
     let untold = query(UNTOLD).bind(bigint(contract.chain_id)).bind(address_text(contract.address));
-    let rows = untold.bind(i64::from(limit)).fetch_all(&mut database.read().await?).await?;
+    let rows = untold.bind(i64::from(limit)).bind(since.get()).fetch_all(&mut database.read().await?).await?;
     rows.iter().map(|row| read_hash("a batch id", &row.get::<String>("batch_id")?)).collect()
 }
 

@@ -59,6 +59,13 @@ WHERE id = $1 AND status = 'confirmed' AND tx_hash IS NULL";
 const TELL_CONTRIBUTIONS: &str = "
 UPDATE far_session_contributions SET payment_tx_hash = $2 WHERE payment_batch_id = $1 AND payment_tx_hash IS NULL";
 
+/// What each node gets of what a batch claimed.
+const SHARES: &str = "
+INSERT INTO payout_node (batch_id, node_id, amount_far)
+SELECT payment_batch_id, node_id, CAST(SUM(payment_far) AS BIGINT)
+FROM far_session_contributions WHERE payment_batch_id = $1 GROUP BY payment_batch_id, node_id
+ON CONFLICT DO NOTHING";
+
 const EARNED: &str = "SELECT node_id, amount_far FROM payout_node WHERE batch_id = $1 ORDER BY node_id";
 
 const CREDIT: &str = "UPDATE payout_item SET credited = 1 WHERE batch_id = $1 AND address = $2";
@@ -170,6 +177,8 @@ pub(in crate::payout) async fn confirm(
     }
     query(PAY).bind(&id).bind(now.get()).bind(&tx).execute(&mut transaction).await?;
     credit(&mut transaction, &id, mined).await?;
+    // A payer of an earlier version, which runs on beside this one, plans batches without it.
+    share(&mut transaction, &id).await?;
     let mut lines = Vec::new();
     for row in query(EARNED).bind(&id).fetch_all(&mut transaction).await? {
         let node = Party::Node(row.get("node_id")?);
@@ -191,6 +200,12 @@ pub(in crate::payout) async fn tell(database: &Database, batch: H256, mined: &Mi
         credit(&mut transaction, &id, mined).await?;
     }
     Ok(transaction.commit().await?)
+}
+
+/// Writes what each node gets of what a batch claimed.
+pub(super) async fn share(transaction: &mut Transaction, batch: &str) -> Result<(), PayError> {
+    query(SHARES).bind(batch).execute(transaction).await?;
+    Ok(())
 }
 
 async fn credit(transaction: &mut Transaction, batch: &str, mined: &Mined) -> Result<(), PayError> {

@@ -68,7 +68,24 @@ async fn hours_and_days_come_from_minutes() {
     assert_eq!(figures, [(0, 1, 1_800_000), (1, 2, (120_000 + HOUR as u64 - 1) / 2), (24, 1, 1), (50, 0, 0)]);
     assert_eq!((hours[0].far_paid, hours[3].far_paid), (nano(0), nano(5)));
     assert_eq!((hours[0].total_nodes, hours[3].total_nodes), (3, 0), "nodes are those of the minutes");
+    let all_days = store.roll_ups(Period::Day, at(0), at(i64::MAX)).await.unwrap();
     let mut view = bed.other().await;
+    // Both views say what was asked for above; an hour with a payment and no minute does not thin out a day's nodes.
+    for (of, start, rolled) in [("hourly", "hour", &hours), ("daily", "day", &all_days)] {
+        for roll_up in rolled {
+            for (column, expected) in [
+                ("total_nodes", roll_up.total_nodes),
+                ("active_nodes", roll_up.active_nodes),
+                ("sessions", roll_up.sessions),
+                ("tokens_generated", roll_up.tokens_generated),
+                ("avg_latency_ms", roll_up.avg_latency_ms),
+                ("far_paid", roll_up.far_paid.nano().unsigned_abs()),
+            ] {
+                let sql = format!("SELECT {column} FROM far_mesh_metrics_{of} WHERE {start} = {}", roll_up.start.get());
+                assert_eq!(view.number(&sql).await.map(i64::unsigned_abs), Some(expected), "{sql}");
+            }
+        }
+    }
     for (column, sum) in [("sessions", 4), ("far_paid", 5), ("tokens_generated", 8)] {
         for view_of in ["hourly", "daily"] {
             let sql = format!("SELECT CAST(SUM({column}) AS BIGINT) FROM far_mesh_metrics_{view_of}");

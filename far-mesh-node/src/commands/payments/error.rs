@@ -99,8 +99,11 @@ pub enum PaymentsError {
     },
     /// Not all was settled in time.
     #[error(
-        "what is due is not settled after {seconds} s: {open} batches were open at the last look. Nothing is lost: run this again to \
-         go on, or with a longer --timeout"
+        "what is due is not settled after {seconds} s: {}. Nothing is lost: run this again to go on, or with a longer --timeout",
+        match open {
+            0 => "the week is not over by the chain's newest block yet".to_owned(),
+            open => format!("{open} batches were open at the last look"),
+        }
     )]
     Late {
         /// How many batches.

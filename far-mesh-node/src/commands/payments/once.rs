@@ -49,7 +49,7 @@ pub(super) async fn run(args: OnceArgs, config: &Config) -> Result<(), CommandEr
     until_interrupted(REMEDY, Box::pin(work)).await
 }
 
-/// Ticks until nothing is open.
+/// Ticks until nothing is open, and every week that is over by this machine's clock is so by the chain's.
 async fn settle(paying: &Paying, timeout: u32, done: &mut Done) -> Result<(), CommandError> {
     let progress = Progress::detect();
     let mut news = News::default();
@@ -69,7 +69,7 @@ async fn settle(paying: &Paying, timeout: u32, done: &mut Done) -> Result<(), Co
             Ok((tick, paying.ledger.payout_totals().await?))
         };
         match looked.await {
-            Ok((tick, totals)) if tick.open == 0 => return halted(&totals),
+            Ok((tick, totals)) if tick.open == 0 && tick.waits.is_none() => return halted(&totals),
             Ok((tick, totals)) => {
                 blocked(&tick, &totals)?;
                 say(news.states(&totals).into_iter().collect(), &mut spoken);
