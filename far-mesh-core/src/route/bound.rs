@@ -18,24 +18,35 @@ pub(super) struct Bound {
     enough: Cost,
     /// The least from each layer in each edge to the end, that layer included: for each layer, of all edges.
     rest: Vec<Cost>,
-    /// The least that an edge costs for one layer.
-    least_leg: Cost,
     /// For each layer the least from entering any edge for it, the way into it included, and that edge.
     enter: Vec<(Cost, usize)>,
+    /// For each layer how many layers there are to the next at which an edge begins or ends, and the least from entering
+    /// any edge there.
+    relays: Vec<(Cost, Cost)>,
+    /// The least that an edge costs for one layer.
+    least_leg: Cost,
+    /// The least that a link costs, and of an unknown one the part that its end pays.
+    least_link: Cost,
+    least_into: Cost,
 }
 
 impl Bound {
     /// `None` where the first path at hand does not come through: then every place may be on the cheapest.
     pub(super) fn of(graph: &Graph) -> Option<Self> {
         let edges = graph.edges.len();
+        let least_into = graph.edges.iter().map(|edge| edge.into).min().unwrap_or(0);
         let mut bound = Self {
             enough: NONE,
             // Zeros cost nothing to write; only places within edges are written and read.
             rest: vec![0; graph.layers * edges],
-            least_leg: graph.edges.iter().map(|edge| edge.hop + edge.layer).min().unwrap_or(0),
             enter: vec![(NONE, 0); graph.layers],
+            relays: Vec::new(),
+            least_leg: graph.edges.iter().map(|edge| edge.hop + edge.layer).min().unwrap_or(0),
+            least_link: graph.edges.iter().map(|edge| edge.near.min(edge.out + least_into)).min().unwrap_or(0),
+            least_into,
         };
         bound.go_back(graph);
+        bound.count_relays(graph);
         bound.enough = bound.go_forth(graph)?;
         Some(bound)
     }
@@ -50,11 +61,17 @@ impl Bound {
         (self.enough + 1).saturating_sub(self.enter[layer].0)
     }
 
-    /// A path that costs as much, before it leaves an edge for another and that one for a third after one layer, is too dear.
+    /// A path that costs as much, with the way to the next edge, does not run that one for one layer alone: legs of one layer
+    /// follow each other up to a layer where an edge begins or ends.
     pub(super) fn limit_to_relay(&self, layer: usize) -> Cost {
-        // After the last layer there is nothing to enter, and a path may run that one alone in its last edge.
-        let enter = self.enter.get(layer + 1).map_or(0, |(enter, _)| *enter);
-        (self.enough + 1).saturating_sub(enter + self.least_leg)
+        let (legs, enter) = self.relays[layer];
+        let between = (legs - 1).saturating_mul(self.least_link);
+        (self.enough + 1).saturating_sub(enter + between + legs.saturating_mul(self.least_leg))
+    }
+
+    /// The least part of an unknown link that its end pays.
+    pub(super) fn least_into(&self) -> Cost {
+        self.least_into
     }
 
     fn rest_of(&self, graph: &Graph, index: usize, layer: usize) -> Cost {
@@ -91,6 +108,19 @@ impl Bound {
                 }
             }
             (entering, self.enter[layer]) = (least.0, least);
+        }
+    }
+
+    fn count_relays(&mut self, graph: &Graph) {
+        let mut ends = vec![false; graph.layers + 1];
+        for edge in &graph.edges {
+            (ends[edge.start], ends[edge.end]) = (true, true);
+        }
+        // After the last layer there is nothing to enter, and a path may run that one alone in its last edge.
+        self.relays = vec![(1, 0); graph.layers];
+        for layer in (1..graph.layers).rev() {
+            let (legs, enter) = self.relays[layer];
+            self.relays[layer - 1] = if ends[layer] { (1, self.enter[layer].0) } else { (legs + 1, enter) };
         }
     }
 

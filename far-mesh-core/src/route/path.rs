@@ -179,6 +179,7 @@ impl Pass {
                 layer,
                 starting,
                 leave: bound.map_or(NONE, |bound| bound.limit_to_leave(layer)),
+                least_into: bound.map_or(0, Bound::least_into),
                 relay: if free { bound.map_or(NONE, |bound| bound.limit_to_relay(layer)) } else { NONE },
             };
             let fresh = |index: usize| {
