@@ -75,7 +75,7 @@ impl Repair {
             if look > 1 {
                 tokio::time::sleep(PAUSE).await;
             }
-            if let Err(error) = self.table.refresh().await {
+            if let Err(error) = self.table.look().await {
                 tracing::debug!(%error, "no fresh look at the mesh");
             }
         }

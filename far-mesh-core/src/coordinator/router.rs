@@ -125,7 +125,7 @@ impl Router {
         if let Ok(found) = plan_in_any_dtype(self.span.len(), &offers, &wanted) {
             return Ok(found);
         }
-        if let Err(error) = self.table.refresh().await {
+        if let Err(error) = self.table.look().await {
             tracing::debug!(%error, "no fresh look at the mesh");
         }
         let offers = tries.usable(self.table.offers());

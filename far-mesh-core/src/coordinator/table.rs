@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -29,8 +30,12 @@ const SET_ASIDE: Duration = Duration::from_secs(60);
 /// after it came back.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long an answer may take.
+/// How long an answer may take, and how long somebody who needs a node now waits for one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const ANSWER_SOON: Duration = Duration::from_millis(300);
+
+/// How many lost nodes are asked at a time.
+const ASKED_AT_ONCE: usize = 32;
 
 /// How many nodes are measured at a time: 500 are known in two minutes, and nobody notices the handshakes.
 const MEASURED_AT_ONCE: usize = 8;
@@ -63,13 +68,23 @@ struct Way {
 #[derive(Debug)]
 struct Aside {
     since: Instant,
-    /// Of its advert when it was lost.
+    /// Of its advert when it was lost, or when it was asked last.
     seq: u64,
     /// How long it is left alone before it is asked again.
     wait: Duration,
     /// It was asked again and is there, so it may be used. A newer advert says less: it may be of just before the loss, and
     /// whoever tries a dead node waits for it to open.
     answers: bool,
+}
+
+/// A lost node that is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Due {
+    node: NodeId,
+    since: Instant,
+    /// Of its newest advert.
+    seq: u64,
+    addrs: Vec<Multiaddr>,
 }
 
 impl Aside {
@@ -118,15 +133,20 @@ impl Table {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            futures::future::join_all(self.due().into_iter().map(|(node, since, addrs)| async move {
-                // A node that is stopped or cut off agrees on no protocol, though its connection may stand.
-                let stream = timeout(ANSWER_WITHIN, self.node.open_stream(node, &addrs, SHARD_PROTOCOL)).await;
-                if let Ok(Ok(_)) = stream {
-                    self.answered(node, since);
-                }
-            }))
-            .await;
+            self.ask().await;
         }
+    }
+
+    /// Asks the lost nodes whose time it is whether they are there.
+    async fn ask(&self) {
+        let ask = |Due { node, since, seq, addrs }| async move {
+            // A node that is stopped or cut off agrees on no protocol, though its connection may stand.
+            match timeout(ANSWER_WITHIN, self.node.open_stream(node, &addrs, SHARD_PROTOCOL)).await {
+                Ok(Ok(_)) => self.answered(node, since),
+                _ => self.silent(node, since, seq),
+            }
+        };
+        stream::iter(self.due()).for_each_concurrent(ASKED_AT_ONCE, ask).await;
     }
 
     /// Routes are planned by the ways to all nodes, so those that no session has used are connected to for a ping.
@@ -185,13 +205,13 @@ impl Table {
         lock(&self.refuted).keys().copied().collect()
     }
 
-    /// The nodes to be asked now, and where they are.
-    fn due(&self) -> Vec<(NodeId, Instant, Vec<Multiaddr>)> {
+    /// The nodes to be asked now.
+    fn due(&self) -> Vec<Due> {
         let aside = lock(&self.aside);
         let adverts = self.adverts.borrow();
         let due = adverts.iter().flatten().filter_map(|advert| {
             let lost = aside.get(&advert.peer).filter(|lost| lost.is_due(advert.seq))?;
-            Some((advert.peer, lost.since, advert.shard.addrs.clone()))
+            Some(Due { node: advert.peer, since: lost.since, seq: advert.seq, addrs: advert.shard.addrs.clone() })
         });
         due.collect()
     }
@@ -203,6 +223,23 @@ impl Table {
             tracing::info!(%node, "a lost node answers again");
             lost.answers = true;
         }
+    }
+
+    /// A node did not answer. One that is taken to be gone is asked again when it says something new.
+    fn silent(&self, node: NodeId, since: Instant, seq: u64) {
+        let mut aside = lock(&self.aside);
+        if let Some(lost) = aside.get_mut(&node).filter(|lost| lost.since == since && since.elapsed() >= SET_ASIDE) {
+            lost.seq = seq;
+        }
+    }
+
+    /// Asks the DHT now, and lost nodes that may be there again: for somebody who finds no route in what is known.
+    /// Cancel-safe.
+    pub(super) async fn look(&self) -> Result<(), DiscoveryError> {
+        let refreshed = self.refresh().await;
+        // Who is late is asked by the clock.
+        let _ = timeout(ANSWER_SOON, self.ask()).await;
+        refreshed
     }
 
     /// Asks the DHT now. Cancel-safe.
@@ -228,8 +265,9 @@ impl Table {
         let mut aside = lock(&self.aside);
         let adverts = self.adverts.borrow();
         // Its old advert may be read again for as long as that lives, also after a look that did not find it.
-        let may_return = |lost: &Aside| !lost.answers && lost.since.elapsed() < Duration::from_secs(MAX_LIFE_S);
-        aside.retain(|_, lost| lost.since.elapsed() < SET_ASIDE || may_return(lost));
+        let alive = |lost: &Aside| lost.since.elapsed() < Duration::from_secs(MAX_LIFE_S);
+        let listed = |node: &NodeId| adverts.iter().flatten().any(|advert| advert.peer == *node);
+        aside.retain(|node, lost| lost.since.elapsed() < SET_ASIDE || !lost.answers && (alive(lost) || listed(node)));
         let usable = |advert: &&Advert| aside.get(&advert.peer).is_none_or(|lost| lost.answers);
         adverts.iter().flatten().filter(usable).map(of).collect()
     }
@@ -275,110 +313,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        id::Span,
-        peer::{Config, Keypair, ShardOffer, offer},
-    };
-
-    fn advert(peer: NodeId, seq: u64) -> Advert {
-        let span = Span::new(0, 1).unwrap();
-        let shard = ShardOffer {
-            model: ModelHash([7; 32]),
-            layers: 1,
-            span,
-            addrs: vec![],
-            links: vec![],
-            region: String::new(),
-            ..offer((0, 1))
-        };
-        Advert { peer, seq, expires_unix_s: u64::MAX, shard }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_node_is_back_when_it_answers_and_asked_more_rarely_each_time() {
-        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
-        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random());
-        let announce = |seq| drop(table.adverts.send_replace(Some(vec![advert(peer, seq)])));
-        let usable = || !table.adverts().is_empty();
-        announce(1);
-        for (seq, seconds) in [(1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30)] {
-            table.set_aside(peer);
-            // Another session loses it too.
-            table.set_aside(peer);
-            announce(seq);
-            assert!(!usable(), "what it says costs it nothing, and may be of just before the loss");
-            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
-            assert!(table.due().is_empty(), "{seconds} s");
-            tokio::time::advance(Duration::from_millis(1)).await;
-            let (asked, since, _) = table.due().remove(0);
-            assert_eq!((asked, usable()), (peer, false), "{seconds} s");
-            table.answered(peer, since);
-            assert!(usable() && table.due().is_empty(), "{seconds} s");
-        }
-        tokio::time::advance(SET_ASIDE).await;
-        table.set_aside(peer);
-        assert_eq!(table.due().len(), 0);
-        announce(7);
-        assert_eq!((table.due().len(), usable()), (1, false), "it behaved for a while, and was perhaps started again");
-        // An answer to a question from before it was lost once more is none.
-        let (_, since, _) = table.due().remove(0);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        table.set_aside(peer);
-        table.answered(peer, since);
-        assert!(!usable());
-        node.shutdown().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lost_node_that_says_nothing_new_stays_out_for_as_long_as_its_advert_lives() {
-        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
-        let (table, dead, alive) =
-            (Table::new(node.clone(), ModelHash([7; 32]), None), NodeId::random(), NodeId::random());
-        let announce = |adverts| drop(table.adverts.send_replace(Some(adverts)));
-        let usable = || table.adverts().iter().map(|advert| advert.peer).collect::<Vec<_>>();
-        let due = || table.due().iter().map(|(peer, ..)| *peer).collect::<Vec<_>>();
-        announce(vec![advert(dead, 1), advert(alive, 1)]);
-        table.set_aside(dead);
-        tokio::time::advance(SET_ASIDE - Duration::from_millis(1)).await;
-        assert_eq!((usable(), due()), (vec![alive], vec![dead]));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!((usable(), due()), (vec![alive], vec![]), "it is taken to be gone");
-        announce(vec![advert(alive, 3)]);
-        assert_eq!(usable(), [alive]);
-        announce(vec![advert(dead, 1), advert(alive, 3)]);
-        assert_eq!((usable(), due()), (vec![alive], vec![]), "a look that missed it changes nothing");
-        announce(vec![advert(dead, 2), advert(alive, 3)]);
-        assert_eq!((usable(), due()), (vec![alive], vec![dead]), "perhaps it was started again");
-        tokio::time::advance(Duration::from_secs(MAX_LIFE_S)).await;
-        assert_eq!((usable().len(), lock(&table.aside).len()), (2, 0), "what no advert can speak of is forgotten");
-        node.shutdown().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_seen_of_a_node_is_in_its_offer() {
-        let node = Node::spawn(Config::new(Keypair::generate_ed25519())).await.unwrap();
-        let (table, peer) = (Table::new(node.clone(), ModelHash([7; 32]), Some("eu-west".into())), NodeId::random());
-        let announce = |seq, region: &str| {
-            let mut advert = advert(peer, seq);
-            advert.shard.region = region.into();
-            drop(table.adverts.send_replace(Some(vec![advert])));
-            table.judge_claims();
-            let offer = table.offers().remove(0);
-            (offer.slowdown_percent, offer.rtt, offer.region_refuted)
-        };
-        assert_eq!(announce(1, "ap-northeast"), (100, None, false));
-        table.slow(peer, 4.0);
-        let rtt = Some(Duration::from_millis(2));
-        lock(&table.ways).insert(peer, Way { rtt, at: Instant::now() });
-        assert_eq!(announce(2, "ap-northeast"), (400, rtt, true));
-        assert_eq!(table.refuted(), HashSet::from([peer]));
-        // It answers late from now on, and is not believed for that; another claim is judged anew.
-        lock(&table.ways).insert(peer, Way { rtt: Some(Duration::from_millis(300)), at: Instant::now() });
-        assert!(announce(3, "ap-northeast").2 && !announce(4, "eu-central").2);
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(announce(5, "eu-central").0, 100);
-        node.shutdown().await;
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

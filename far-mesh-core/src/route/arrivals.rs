@@ -3,7 +3,8 @@
 //! That a path leaves an edge for another before *this* layer and not before one beside it is of use in few places: the link
 //! costs the same, and it pays to stay in the faster of the two. So a slower one is entered only where the faster ends, or
 //! for one layer on the way to a third, and a faster one where it begins, or after one layer in the edge that is left. (The
-//! changes of any other path can be moved towards such places, one after the other, and it gets no dearer.)
+//! changes of any other path can be moved towards such places, one after the other, and it gets no dearer.) Legs of one layer
+//! that follow each other can be moved together, so after a longer leg they go on to a layer where an edge begins or ends.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -21,8 +22,10 @@ pub(super) struct Cut<'a> {
     pub(super) starting: &'a [usize],
     /// A path that costs as much need not be looked at.
     pub(super) leave: Cost,
-    /// A path that costs as much, with the way to the next edge, does not run that one for one layer alone.
+    /// A path that costs as much, with the way to the next edge, does not run that one for one layer alone; not after another
+    /// leg of one layer, and not after a longer one.
     pub(super) relay: Cost,
+    pub(super) first_relay: Cost,
     /// The least part of an unknown link that its end pays.
     pub(super) least_into: Cost,
 }
@@ -74,7 +77,8 @@ impl Arrivals {
                 self.ended[index] = cost;
             }
             let way = edge.near.min(edge.out + cut.least_into);
-            let links = if edge.end == cut.layer || cost + way < cut.relay {
+            let relay = if fresh { cut.relay } else { cut.first_relay };
+            let links = if edge.end == cut.layer || cost + way < relay {
                 edge.links.clone()
             } else if fresh {
                 edge.links.start..edge.faster

@@ -61,9 +61,15 @@ impl Bound {
         (self.enough + 1).saturating_sub(self.enter[layer].0)
     }
 
-    /// A path that costs as much, with the way to the next edge, does not run that one for one layer alone: legs of one layer
-    /// follow each other up to a layer where an edge begins or ends.
+    /// A path that costs as much, with the way to the next edge, does not run that one for one layer alone.
     pub(super) fn limit_to_relay(&self, layer: usize) -> Cost {
+        // After the last layer there is nothing to enter, and a path may run that one alone in its last edge.
+        let enter = self.enter.get(layer + 1).map_or(0, |(enter, _)| *enter);
+        (self.enough + 1).saturating_sub(enter + self.least_leg)
+    }
+
+    /// The same after a longer leg: legs of one layer go on from here to a layer where an edge begins or ends.
+    pub(super) fn limit_to_first_relay(&self, layer: usize) -> Cost {
         let (legs, enter) = self.relays[layer];
         let between = (legs - 1).saturating_mul(self.least_link);
         (self.enough + 1).saturating_sub(enter + between + legs.saturating_mul(self.least_leg))
@@ -116,7 +122,7 @@ impl Bound {
         for edge in &graph.edges {
             (ends[edge.start], ends[edge.end]) = (true, true);
         }
-        // After the last layer there is nothing to enter, and a path may run that one alone in its last edge.
+        // A path ends after the last layer.
         self.relays = vec![(1, 0); graph.layers];
         for layer in (1..graph.layers).rev() {
             let (legs, enter) = self.relays[layer];

@@ -181,6 +181,7 @@ impl Pass {
                 leave: bound.map_or(NONE, |bound| bound.limit_to_leave(layer)),
                 least_into: bound.map_or(0, Bound::least_into),
                 relay: if free { bound.map_or(NONE, |bound| bound.limit_to_relay(layer)) } else { NONE },
+                first_relay: if free { bound.map_or(NONE, |bound| bound.limit_to_first_relay(layer)) } else { NONE },
             };
             let fresh = |index: usize| {
                 let entry = pass.entries.get(pass.latest[index] as usize);
@@ -190,7 +191,7 @@ impl Pass {
                 Before::Itself => arrivals.collect(graph, &active, &cut, |index| (inside[index], fresh(index))),
                 Before::Nothing => {}
                 Before::Legs(costs) => {
-                    let cut = Cut { relay: NONE, ..cut };
+                    let cut = Cut { relay: NONE, first_relay: NONE, ..cut };
                     arrivals.collect(graph, &active, &cut, |index| (costs.of(graph, index, layer - 1), true));
                 }
             }
