@@ -209,9 +209,9 @@ mod tests {
     #[test]
     fn depths_and_fees() {
         assert_eq!("finalized".parse::<Confirmations>().unwrap().depth(), Depth::Finalized);
-        assert_eq!("0".parse::<Confirmations>().unwrap().depth(), Depth::Blocks(0));
+        assert_eq!("1".parse::<Confirmations>().unwrap().depth(), Depth::Blocks(1));
         assert_eq!("12".parse::<Confirmations>().unwrap().depth(), Depth::Blocks(12));
-        for bad in ["", "final", "-1", "100001", "1.5"] {
+        for bad in ["", "final", "0", "-1", "100001", "1.5"] {
             assert!(bad.parse::<Confirmations>().is_err(), "{bad:?}");
         }
         assert_eq!("0.1".parse::<Gwei>().unwrap().wei(), 100_000_000);
