@@ -345,7 +345,7 @@ fn hundreds_of_nodes_are_planned_in_a_millisecond() {
             tries[50].0
         );
         // Below a millisecond on an idle core; others may share it here, and a debug build is slow.
-        assert!(tries[0].0 < Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 2 }), "{tries:?}");
+        assert!(tries[0].0 < Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 3 }), "{tries:?}");
     }
 }
 
